@@ -1,0 +1,1 @@
+"""The SmtpProbe operator: SmtpProbe resources in, probe Jobs out, verdicts into status, events and metrics."""

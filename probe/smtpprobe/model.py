@@ -1,0 +1,248 @@
+"""One request in, one result out: the values that cross between operator, pod, laptop and report.
+
+Both are JSON with camelCase keys and ``schemaVersion: 1``. A request holds no secret, a result holds no credential.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from smtpprobe.vocabulary import (
+    ConditionStatus,
+    Depth,
+    EgressMethod,
+    EgressReason,
+    Mechanism,
+    Mode,
+    Note,
+    Outcome,
+    Reason,
+    Stage,
+    StageOutcome,
+)
+
+SCHEMA_VERSION = 1
+DEFAULT_HELO_NAME = "smtpprobe.invalid"
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Base of every value: immutable, keyword-only, camelCase on the wire, defaults left out."""
+
+
+# ---------------------------------------------------------------------------------------------------------- request
+
+
+class Envelope(Value):
+    """MAIL FROM and RCPT TO addresses; an empty ``mail_from`` is the null sender ``<>`` (RFC 5321 §4.5.5)."""
+
+    mail_from: str = ""
+    rcpt_to: tuple[str, ...] = ()
+
+
+class TlsOptions(Value):
+    """What the client demands of TLS. ``ca_file`` is a PEM file that replaces the system's trust store."""
+
+    server_name: str | None = None
+    ca_file: str | None = None
+    min_version: str = "1.2"
+    insecure_skip_verify: bool = False
+
+
+class CredentialFiles(Value):
+    """Where the kubelet mounts the Secret: one file a key under ``directory``; ``secret_name`` is for messages only."""
+
+    directory: str
+    secret_name: str = ""
+    username_key: str = "username"
+    password_key: str = "password"
+
+
+class RefusedLogin(Value):
+    """Credentials that the server refused before: while the mounted ones match, AUTH is not sent.
+
+    ``fingerprint`` is 16 bits (4 hex digits) of PBKDF2-HMAC-SHA256 over username NUL password with ``salt``
+    (hex, 16 bytes), 600,000 rounds: it notices a change and confirms no guess.
+    """
+
+    salt: str
+    fingerprint: str
+    reason: Reason
+    since: datetime
+
+
+class ProbeRequest(Value):
+    """Everything a session needs to know, except the secret itself."""
+
+    host: str
+    port: int
+    mode: Mode
+    depth: Depth
+    schema_version: int = SCHEMA_VERSION
+    mechanism: Mechanism = Mechanism.AUTO
+    allow_plaintext_auth: bool = False
+    tls: TlsOptions = TlsOptions()
+    helo_name: str = DEFAULT_HELO_NAME
+    envelope: Envelope | None = None
+    credentials: CredentialFiles | None = None
+    refused: RefusedLogin | None = None
+    timeout_seconds: float = 60.0
+
+
+# ----------------------------------------------------------------------------------------------------------- result
+
+
+class Reply(Value):
+    """A server's reply (RFC 5321 §4.2): sanitized printable text, codes stripped from the lines."""
+
+    code: int
+    enhanced: str | None = None
+    lines: tuple[str, ...] = ()
+
+
+class StageResult(Value):
+    """What became of one stage.
+
+    ``after_tls`` marks the second EHLO; ``recipient`` is set for rcpt; ``detail`` is our own sentence where no reply
+    tells the story (which limit passed, which errno, which certificate error).
+    """
+
+    stage: Stage
+    outcome: StageOutcome
+    after_tls: bool = False
+    elapsed_ms: int = 0
+    reply: Reply | None = None
+    recipient: str | None = None
+    detail: str | None = None
+
+
+class Alternative(Value):
+    """Another reason that the same evidence allows; confidence is 0 to 1."""
+
+    reason: Reason
+    confidence: float
+
+
+class Verdict(Value):
+    """Why a session ended as it did; ``rule`` is the id of the rule or the transport fact that decided."""
+
+    reason: Reason
+    confidence: float = 1.0
+    alternatives: tuple[Alternative, ...] = ()
+    rule: str = ""
+
+
+class AddressAttempt(Value):
+    """One resolved address: ``reason`` is None where TCP was accepted or the address was not tried."""
+
+    ip: str
+    tried: bool = False
+    connected: bool = False
+    reason: Reason | None = None
+    elapsed_ms: int = 0
+
+
+class Features(Value):
+    """EHLO keyword lines, upper-case keyword first, as announced before and after TLS; None where EHLO did not pass."""
+
+    before_tls: tuple[str, ...] | None = None
+    after_tls: tuple[str, ...] | None = None
+
+
+class Certificate(Value):
+    """Facts of one certificate; times are UTC, ``sha256`` is hex over the DER form."""
+
+    subject: str
+    issuer: str
+    not_before: datetime
+    not_after: datetime
+    sans: tuple[str, ...] = ()
+    key: str = ""
+    sha256: str = ""
+
+
+class TlsFacts(Value):
+    """The negotiated session and the chain as the server sent it, leaf first; ``errors`` are Reason words."""
+
+    protocol: str | None = None
+    cipher: str | None = None
+    verified: bool = False
+    chain: tuple[Certificate, ...] = ()
+    errors: tuple[Reason, ...] = ()
+
+
+class EgressAddress(Value):
+    """Our address as somebody saw it: ``rank`` as in ``vocabulary.EGRESS_RANK``, ``family`` 4 or 6."""
+
+    ip: str
+    family: int
+    rank: str
+    method: EgressMethod
+
+
+class EgressFinding(Value):
+    """What one session says about EgressAuthorized (design §6 a to g)."""
+
+    status: ConditionStatus = ConditionStatus.UNKNOWN
+    reason: EgressReason = EgressReason.NOT_REACHED
+    addresses: tuple[EgressAddress, ...] = ()
+
+
+class AuthFacts(Value):
+    """What became of the login; never the credentials.
+
+    ``refused``: AUTH was sent and neither 235 nor a refusal that the server called temporary came back; ``salt`` and
+    ``fingerprint`` (see ``RefusedLogin``) are set then. ``user_shape`` is ``bare``, ``address`` or ``domain``
+    (``DOMAIN\\user``).
+    """
+
+    mechanism: Mechanism | None = None
+    sent: bool = False
+    succeeded: bool = False
+    refused: bool = False
+    paused: bool = False
+    user_shape: str | None = None
+    salt: str | None = None
+    fingerprint: str | None = None
+
+
+class Experiment(Value):
+    """One bounded follow-up that settled, or did not settle, what a reply left open."""
+
+    name: str
+    showed: str
+    decided: Reason | None = None
+
+
+class ProbeResult(Value):
+    """The verdict of one run with its evidence.
+
+    ``verdict`` is None exactly where ``outcome`` is Passed. ``stage`` is the stage that failed. ``message`` is one line
+    for ``kubectl get``. ``server_ip`` and ``local_port`` name the TCP session for the mail admin's logs.
+    """
+
+    outcome: Outcome
+    started_at: datetime
+    finished_at: datetime
+    schema_version: int = SCHEMA_VERSION
+    verdict: Verdict | None = None
+    stage: Stage | None = None
+    message: str = ""
+    stages: tuple[StageResult, ...] = ()
+    addresses: tuple[AddressAttempt, ...] = ()
+    server_ip: str | None = None
+    local_port: int | None = None
+    features: Features = Features()
+    tls: TlsFacts | None = None
+    auth: AuthFacts = AuthFacts()
+    egress: EgressFinding = EgressFinding()
+    experiments: tuple[Experiment, ...] = ()
+    notes: tuple[Note, ...] = ()
+    truncated: bool = False
+
+
+class TranscriptLine(Value):
+    """One line of the conversation, ``C`` for ours and ``S`` for the server's, already sanitized and redacted."""
+
+    who: str
+    at_ms: int
+    text: str

@@ -1,0 +1,268 @@
+"""The SmtpProbe resource as typed values: its spec, its status, and the name of a run.
+
+Field names, types, defaults and bounds are held against ``crds/smtpprobes.yaml`` by a test.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, field
+
+from smtpprobe.model import Value
+from smtpprobe.vocabulary import (
+    ConditionStatus,
+    ConditionType,
+    Depth,
+    EgressVerdict,
+    Mechanism,
+    Mode,
+    Outcome,
+    StageOutcome,
+)
+
+GROUP = "smtpprobe.dev"
+VERSION = "v1alpha1"
+PLURAL = "smtpprobes"
+RUN_NOW_ANNOTATION = "smtpprobe.dev/run-now"
+
+
+class SpecValue(Value, forbid_unknown_fields=True):
+    """Base of spec values: an unknown field is an error, as it is for the API server."""
+
+
+class SecretRef(SpecValue):
+    """The Secret of the login, in the resource's own namespace."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    username_key: Annotated[str, Meta(min_length=1, max_length=253)] = "username"
+    password_key: Annotated[str, Meta(min_length=1, max_length=253)] = "password"
+
+
+class CaRef(SpecValue):
+    """Where the trusted CA certificates are; ``kind`` is ConfigMap or Secret."""
+
+    kind: str
+    name: Annotated[str, Meta(min_length=1, max_length=253)]
+    key: Annotated[str, Meta(min_length=1, max_length=253)] = "ca.crt"
+
+
+class TlsSpec(SpecValue):
+    server_name: str | None = None
+    ca_ref: CaRef | None = None
+    min_version: str = "1.2"
+    insecure_skip_verify: bool = False
+
+
+class EnvelopeSpec(SpecValue):
+    from_: str = field(name="from")
+    to: Annotated[tuple[str, ...], Meta(max_length=5)] = ()
+
+
+class Schedule(SpecValue):
+    """One of interval (Go duration text, ``30m``), cron (five fields) with timeZone (IANA), or once."""
+
+    interval: str | None = None
+    cron: str | None = None
+    time_zone: str | None = None
+    once: bool = False
+
+
+class Toleration(SpecValue):
+    """core/v1 Toleration."""
+
+    key: str | None = None
+    operator: str | None = None
+    value: str | None = None
+    effect: str | None = None
+    toleration_seconds: int | None = None
+
+
+class Location(SpecValue):
+    node_selector: dict[str, str] = {}
+    tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=16)] = ()
+    service_account_name: str | None = None
+
+
+class EgressSpec(SpecValue):
+    expected_cidrs: Annotated[tuple[str, ...], Meta(max_length=32)] = field(name="expectedCIDRs", default=())
+
+
+class Spec(SpecValue):
+    """spec of a SmtpProbe, defaults as the API server fills them."""
+
+    host: Annotated[str, Meta(min_length=1, max_length=253)]
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    mode: Mode
+    credentials_secret_ref: SecretRef | None = None
+    allow_plaintext_auth: bool = False
+    mechanism: Mechanism = Mechanism.AUTO
+    tls: TlsSpec = TlsSpec()
+    helo_name: str | None = None
+    envelope: EnvelopeSpec | None = None
+    depth: Depth | None = None
+    schedule: Schedule = Schedule()
+    suspend: bool = False
+    location: Location = Location()
+    egress: EgressSpec = EgressSpec()
+    timeout_seconds: Annotated[int, Meta(ge=5, le=120)] = 60
+
+
+# ----------------------------------------------------------------------------------------------------------- status
+
+
+class Condition(Value, omit_defaults=False):
+    """metav1.Condition; ``last_transition_time`` moves only when ``status`` does."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str
+    last_transition_time: datetime
+    observed_generation: int
+
+
+class Advice(Value):
+    owner: str
+    text: str
+
+
+class RunRef(Value):
+    """Which run: trigger is ``slot:N`` (N = unix seconds of the slot), ``once`` or ``now:VALUE``."""
+
+    trigger: str
+    generation: int
+    attempt: int = 0
+    target: str = ""
+
+
+class LastRun(Value):
+    trigger: str
+    generation: int
+    slot: int | None = None
+    attempt: int = 0
+
+
+class AuthPause(Value):
+    """The login pause of design §9; ``reason``, ``message`` and ``last_attempt`` are those of the last refused login.
+
+    ``refused`` counts refused logins in a row with the credentials that salt and fingerprint mark.
+    """
+
+    paused: bool = False
+    since: datetime | None = None
+    refused: int = 0
+    reason: str | None = None
+    message: str | None = None
+    last_attempt: datetime | None = None
+    salt: str | None = None
+    fingerprint: str | None = None
+
+
+class SeenAddress(Value):
+    """An egress address over time, newest first in the list."""
+
+    ip: str
+    family: int
+    rank: str
+    method: str
+    first_seen: datetime
+    last_seen: datetime
+    count: int = 1
+    node: str | None = None
+    zone: str | None = None
+
+
+class EgressStatus(Value):
+    verdict: EgressVerdict = EgressVerdict.UNKNOWN
+    addresses: tuple[SeenAddress, ...] = ()
+
+
+class StageStatus(Value):
+    """One stage of the last run, kept for report and metrics; ``reason`` only on the failed one."""
+
+    stage: str
+    outcome: StageOutcome
+    after_tls: bool = False
+    elapsed_ms: int = 0
+    code: int | None = None
+    enhanced: str | None = None
+    text: str | None = None
+    recipient: str | None = None
+    detail: str | None = None
+
+
+class LocationStatus(Value):
+    """One location's last result. ``tls`` and ``evidence`` are JSON forms of model values, for the report."""
+
+    name: str
+    outcome: Outcome
+    finished_at: datetime
+    node: str | None = None
+    zone: str | None = None
+    reason: str | None = None
+    stages: tuple[StageStatus, ...] = ()
+    tls: dict[str, Any] | None = None
+    evidence: dict[str, Any] | None = None
+
+
+class HistoryEntry(Value):
+    """One finished run in a line."""
+
+    at: datetime
+    outcome: Outcome
+    reason: str
+    trigger: str
+    stage: str | None = None
+    code: int | None = None
+    ms: int = 0
+
+
+class Outage(Value):
+    """A row of failed runs; the last three keep the whole evidence of their first failing run."""
+
+    since: datetime
+    reason: str
+    runs: int = 1
+    until: datetime | None = None
+    evidence: dict[str, Any] | None = None
+
+
+class Status(Value):
+    """status of a SmtpProbe. Written whole each time, so that nothing of an older verdict survives a newer one."""
+
+    observed_generation: int = -1
+    conditions: tuple[Condition, ...] = ()
+    summary: str | None = None
+    last_run_time: datetime | None = None
+    next_run_time: datetime | None = None
+    consecutive_failures: int = 0
+    failed_stage: str | None = None
+    reply_code: int | None = None
+    advice: Advice | None = None
+    last_run: LastRun | None = None
+    last_handled_run_now: str | None = None
+    auth: AuthPause = AuthPause()
+    egress: EgressStatus = EgressStatus()
+    locations: tuple[LocationStatus, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    outages: tuple[Outage, ...] = ()
+    truncated: bool = False
+
+
+def decode_status(raw: object) -> Status:
+    """Read a status as an API server returned it; what is not ours or not readable counts as absent."""
+    if not isinstance(raw, dict):
+        return Status()
+    try:
+        return msgspec.convert(raw, Status, strict=False)
+    except msgspec.ValidationError:
+        return Status()
+
+
+def encode_status(status: Status) -> dict[str, Any]:
+    """Return the JSON form for ``replace /status``; observedGeneration and conditions are always present."""
+    raw: dict[str, Any] = msgspec.to_builtins(status)
+    raw["observedGeneration"] = status.observed_generation
+    raw.setdefault("conditions", [])
+    return raw
