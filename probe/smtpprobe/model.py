@@ -32,14 +32,14 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 # ---------------------------------------------------------------------------------------------------------- request
 
 
-class Envelope(Value):
+class Envelope(Value, frozen=True, kw_only=True):
     """MAIL FROM and RCPT TO addresses; an empty ``mail_from`` is the null sender ``<>`` (RFC 5321 §4.5.5)."""
 
     mail_from: str = ""
     rcpt_to: tuple[str, ...] = ()
 
 
-class TlsOptions(Value):
+class TlsOptions(Value, frozen=True, kw_only=True):
     """What the client demands of TLS. ``ca_file`` is a PEM file that replaces the system's trust store."""
 
     server_name: str | None = None
@@ -48,7 +48,7 @@ class TlsOptions(Value):
     insecure_skip_verify: bool = False
 
 
-class CredentialFiles(Value):
+class CredentialFiles(Value, frozen=True, kw_only=True):
     """Where the kubelet mounts the Secret: one file a key under ``directory``; ``secret_name`` is for messages only."""
 
     directory: str
@@ -57,7 +57,7 @@ class CredentialFiles(Value):
     password_key: str = "password"
 
 
-class RefusedLogin(Value):
+class RefusedLogin(Value, frozen=True, kw_only=True):
     """Credentials that the server refused before: while the mounted ones match, AUTH is not sent.
 
     ``fingerprint`` is 16 bits (4 hex digits) of PBKDF2-HMAC-SHA256 over username NUL password with ``salt``
@@ -70,7 +70,7 @@ class RefusedLogin(Value):
     since: datetime
 
 
-class ProbeRequest(Value):
+class ProbeRequest(Value, frozen=True, kw_only=True):
     """Everything a session needs to know, except the secret itself."""
 
     host: str
@@ -91,7 +91,7 @@ class ProbeRequest(Value):
 # ----------------------------------------------------------------------------------------------------------- result
 
 
-class Reply(Value):
+class Reply(Value, frozen=True, kw_only=True):
     """A server's reply (RFC 5321 §4.2): sanitized printable text, codes stripped from the lines."""
 
     code: int
@@ -99,7 +99,7 @@ class Reply(Value):
     lines: tuple[str, ...] = ()
 
 
-class StageResult(Value):
+class StageResult(Value, frozen=True, kw_only=True):
     """What became of one stage.
 
     ``after_tls`` marks the second EHLO; ``recipient`` is set for rcpt; ``detail`` is our own sentence where no reply
@@ -115,14 +115,14 @@ class StageResult(Value):
     detail: str | None = None
 
 
-class Alternative(Value):
+class Alternative(Value, frozen=True, kw_only=True):
     """Another reason that the same evidence allows; confidence is 0 to 1."""
 
     reason: Reason
     confidence: float
 
 
-class Verdict(Value):
+class Verdict(Value, frozen=True, kw_only=True):
     """Why a session ended as it did; ``rule`` is the id of the rule or the transport fact that decided."""
 
     reason: Reason
@@ -131,7 +131,7 @@ class Verdict(Value):
     rule: str = ""
 
 
-class AddressAttempt(Value):
+class AddressAttempt(Value, frozen=True, kw_only=True):
     """One resolved address: ``reason`` is None where TCP was accepted or the address was not tried."""
 
     ip: str
@@ -141,14 +141,14 @@ class AddressAttempt(Value):
     elapsed_ms: int = 0
 
 
-class Features(Value):
+class Features(Value, frozen=True, kw_only=True):
     """EHLO keyword lines, upper-case keyword first, as announced before and after TLS; None where EHLO did not pass."""
 
     before_tls: tuple[str, ...] | None = None
     after_tls: tuple[str, ...] | None = None
 
 
-class Certificate(Value):
+class Certificate(Value, frozen=True, kw_only=True):
     """Facts of one certificate; times are UTC, ``sha256`` is hex over the DER form."""
 
     subject: str
@@ -160,7 +160,7 @@ class Certificate(Value):
     sha256: str = ""
 
 
-class TlsFacts(Value):
+class TlsFacts(Value, frozen=True, kw_only=True):
     """The negotiated session and the chain as the server sent it, leaf first; ``errors`` are Reason words."""
 
     protocol: str | None = None
@@ -170,7 +170,7 @@ class TlsFacts(Value):
     errors: tuple[Reason, ...] = ()
 
 
-class EgressAddress(Value):
+class EgressAddress(Value, frozen=True, kw_only=True):
     """Our address as somebody saw it: ``rank`` as in ``vocabulary.EGRESS_RANK``, ``family`` 4 or 6."""
 
     ip: str
@@ -179,7 +179,7 @@ class EgressAddress(Value):
     method: EgressMethod
 
 
-class EgressFinding(Value):
+class EgressFinding(Value, frozen=True, kw_only=True):
     """What one session says about EgressAuthorized (design §6 a to g)."""
 
     status: ConditionStatus = ConditionStatus.UNKNOWN
@@ -187,7 +187,7 @@ class EgressFinding(Value):
     addresses: tuple[EgressAddress, ...] = ()
 
 
-class AuthFacts(Value):
+class AuthFacts(Value, frozen=True, kw_only=True):
     """What became of the login; never the credentials.
 
     ``refused``: AUTH was sent and neither 235 nor a refusal that the server called temporary came back; ``salt`` and
@@ -205,7 +205,7 @@ class AuthFacts(Value):
     fingerprint: str | None = None
 
 
-class Experiment(Value):
+class Experiment(Value, frozen=True, kw_only=True):
     """One bounded follow-up that settled, or did not settle, what a reply left open."""
 
     name: str
@@ -213,7 +213,7 @@ class Experiment(Value):
     decided: Reason | None = None
 
 
-class ProbeResult(Value):
+class ProbeResult(Value, frozen=True, kw_only=True):
     """The verdict of one run with its evidence.
 
     ``verdict`` is None exactly where ``outcome`` is Passed. ``stage`` is the stage that failed. ``message`` is one line
@@ -240,7 +240,7 @@ class ProbeResult(Value):
     truncated: bool = False
 
 
-class TranscriptLine(Value):
+class TranscriptLine(Value, frozen=True, kw_only=True):
     """One line of the conversation, ``C`` for ours and ``S`` for the server's, already sanitized and redacted."""
 
     who: str

@@ -27,11 +27,11 @@ PLURAL = "smtpprobes"
 RUN_NOW_ANNOTATION = "smtpprobe.dev/run-now"
 
 
-class SpecValue(Value, forbid_unknown_fields=True):
+class SpecValue(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of spec values: an unknown field is an error, as it is for the API server."""
 
 
-class SecretRef(SpecValue):
+class SecretRef(SpecValue, frozen=True, kw_only=True):
     """The Secret of the login, in the resource's own namespace."""
 
     name: Annotated[str, Meta(min_length=1, max_length=253)]
@@ -39,7 +39,7 @@ class SecretRef(SpecValue):
     password_key: Annotated[str, Meta(min_length=1, max_length=253)] = "password"
 
 
-class CaRef(SpecValue):
+class CaRef(SpecValue, frozen=True, kw_only=True):
     """Where the trusted CA certificates are; ``kind`` is ConfigMap or Secret."""
 
     kind: str
@@ -47,19 +47,19 @@ class CaRef(SpecValue):
     key: Annotated[str, Meta(min_length=1, max_length=253)] = "ca.crt"
 
 
-class TlsSpec(SpecValue):
+class TlsSpec(SpecValue, frozen=True, kw_only=True):
     server_name: str | None = None
     ca_ref: CaRef | None = None
     min_version: str = "1.2"
     insecure_skip_verify: bool = False
 
 
-class EnvelopeSpec(SpecValue):
+class EnvelopeSpec(SpecValue, frozen=True, kw_only=True):
     from_: str = field(name="from")
     to: Annotated[tuple[str, ...], Meta(max_length=5)] = ()
 
 
-class Schedule(SpecValue):
+class Schedule(SpecValue, frozen=True, kw_only=True):
     """One of interval (Go duration text, ``30m``), cron (five fields) with timeZone (IANA), or once."""
 
     interval: str | None = None
@@ -68,7 +68,7 @@ class Schedule(SpecValue):
     once: bool = False
 
 
-class Toleration(SpecValue):
+class Toleration(SpecValue, frozen=True, kw_only=True):
     """core/v1 Toleration."""
 
     key: str | None = None
@@ -78,17 +78,17 @@ class Toleration(SpecValue):
     toleration_seconds: int | None = None
 
 
-class Location(SpecValue):
+class Location(SpecValue, frozen=True, kw_only=True):
     node_selector: dict[str, str] = {}
     tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=16)] = ()
     service_account_name: str | None = None
 
 
-class EgressSpec(SpecValue):
+class EgressSpec(SpecValue, frozen=True, kw_only=True):
     expected_cidrs: Annotated[tuple[str, ...], Meta(max_length=32)] = field(name="expectedCIDRs", default=())
 
 
-class Spec(SpecValue):
+class Spec(SpecValue, frozen=True, kw_only=True):
     """spec of a SmtpProbe, defaults as the API server fills them."""
 
     host: Annotated[str, Meta(min_length=1, max_length=253)]
@@ -111,7 +111,7 @@ class Spec(SpecValue):
 # ----------------------------------------------------------------------------------------------------------- status
 
 
-class Condition(Value, omit_defaults=False):
+class Condition(Value, frozen=True, kw_only=True, omit_defaults=False):
     """metav1.Condition; ``last_transition_time`` moves only when ``status`` does."""
 
     type: ConditionType
@@ -122,12 +122,12 @@ class Condition(Value, omit_defaults=False):
     observed_generation: int
 
 
-class Advice(Value):
+class Advice(Value, frozen=True, kw_only=True):
     owner: str
     text: str
 
 
-class RunRef(Value):
+class RunRef(Value, frozen=True, kw_only=True):
     """Which run: trigger is ``slot:N`` (N = unix seconds of the slot), ``once`` or ``now:VALUE``."""
 
     trigger: str
@@ -136,14 +136,14 @@ class RunRef(Value):
     target: str = ""
 
 
-class LastRun(Value):
+class LastRun(Value, frozen=True, kw_only=True):
     trigger: str
     generation: int
     slot: int | None = None
     attempt: int = 0
 
 
-class AuthPause(Value):
+class AuthPause(Value, frozen=True, kw_only=True):
     """The login pause of design §9; ``reason``, ``message`` and ``last_attempt`` are those of the last refused login.
 
     ``refused`` counts refused logins in a row with the credentials that salt and fingerprint mark.
@@ -159,7 +159,7 @@ class AuthPause(Value):
     fingerprint: str | None = None
 
 
-class SeenAddress(Value):
+class SeenAddress(Value, frozen=True, kw_only=True):
     """An egress address over time, newest first in the list."""
 
     ip: str
@@ -173,12 +173,12 @@ class SeenAddress(Value):
     zone: str | None = None
 
 
-class EgressStatus(Value):
+class EgressStatus(Value, frozen=True, kw_only=True):
     verdict: EgressVerdict = EgressVerdict.UNKNOWN
     addresses: tuple[SeenAddress, ...] = ()
 
 
-class StageStatus(Value):
+class StageStatus(Value, frozen=True, kw_only=True):
     """One stage of the last run, kept for report and metrics; ``reason`` only on the failed one."""
 
     stage: str
@@ -192,7 +192,7 @@ class StageStatus(Value):
     detail: str | None = None
 
 
-class LocationStatus(Value):
+class LocationStatus(Value, frozen=True, kw_only=True):
     """One location's last result. ``tls`` and ``evidence`` are JSON forms of model values, for the report."""
 
     name: str
@@ -206,7 +206,7 @@ class LocationStatus(Value):
     evidence: dict[str, Any] | None = None
 
 
-class HistoryEntry(Value):
+class HistoryEntry(Value, frozen=True, kw_only=True):
     """One finished run in a line."""
 
     at: datetime
@@ -218,7 +218,7 @@ class HistoryEntry(Value):
     ms: int = 0
 
 
-class Outage(Value):
+class Outage(Value, frozen=True, kw_only=True):
     """A row of failed runs; the last three keep the whole evidence of their first failing run."""
 
     since: datetime
@@ -228,7 +228,7 @@ class Outage(Value):
     evidence: dict[str, Any] | None = None
 
 
-class Status(Value):
+class Status(Value, frozen=True, kw_only=True):
     """status of a SmtpProbe. Written whole each time, so that nothing of an older verdict survives a newer one."""
 
     observed_generation: int = -1

@@ -26,7 +26,7 @@ class Mode(StrEnum):
 
 
 class Mechanism(StrEnum):
-    """SASL mechanisms (RFC 4616 PLAIN, RFC 2195 CRAM-MD5, RFC 7677 SCRAM-SHA-256); ``auto`` picks one from the offer."""
+    """SASL mechanisms (RFC 4616, 2195, 7677); ``auto`` picks one from the offer."""
 
     AUTO = "auto"
     PLAIN = "PLAIN"
@@ -216,7 +216,7 @@ class EgressVerdict(StrEnum):
 
 
 class EgressMethod(StrEnum):
-    """How an address was learnt; ``RANK`` orders them. Only rank A is proof (the mail server said it in this session)."""
+    """How an address was learnt; only rank A is proof, as the mail server itself said it in this session."""
 
     EHLO_REPLY = "EhloReply"
     QUOTED_IN_REPLY = "QuotedInReply"
