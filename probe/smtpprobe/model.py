@@ -188,7 +188,7 @@ class EgressFinding(Value, frozen=True, kw_only=True):
 
 
 class AuthFacts(Value, frozen=True, kw_only=True):
-    """What became of the login; never the credentials.
+    r"""What became of the login; never the credentials.
 
     ``refused``: AUTH was sent and neither 235 nor a refusal that the server called temporary came back; ``salt`` and
     ``fingerprint`` (see ``RefusedLogin``) are set then. ``user_shape`` is ``bare``, ``address`` or ``domain``

@@ -79,7 +79,7 @@ class Toleration(SpecValue, frozen=True, kw_only=True):
 
 
 class Location(SpecValue, frozen=True, kw_only=True):
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=16)] = ()
     service_account_name: str | None = None
 
