@@ -1,0 +1,206 @@
+r"""Make server bytes safe to store, and keep credentials out of what is stored.
+
+Two forms of one text:
+
+* **stored** (``sanitize``): printable ASCII, every other byte as ``\xNN``. It is lossless (``raw_bytes`` is the
+  inverse: a backslash that stands before ``xNN`` in the original is itself written ``\x5c``), needs no guess about
+  the charset, and carries nothing but the characters 0x20 to 0x7E into a terminal, log, label or JSON document.
+* **for the reader** (``charset.readable``): made from the stored form when it is shown.
+
+Order for a reply: ``sanitize`` each line, ``Redactor.lines``, only then ``clip``, so that no cut hides a password
+from the search while its first half stays.
+"""
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+from smtpprobe.credentials import Credentials
+from smtpprobe.vocabulary import Note, Stage
+
+WITHHELD: Final = "[withheld: it contained the credentials]"
+WITHHELD_SHORT: Final = "[withheld: the password is too short to search for]"
+MIN_SECRET: Final = 6
+MAX_LINE: Final = 512
+
+_AFTER_LOGIN: Final = frozenset({Stage.AUTH, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT, Stage.QUIT})
+_TO_ESCAPE: Final = re.compile(rb"\\(?=x[0-9A-Fa-f]{2})|[^\x20-\x7e]")
+_ESCAPED: Final = re.compile(rb"\\x([0-9A-Fa-f]{2})")
+_HALF_ESCAPE: Final = re.compile(r"\\(?:x[0-9A-Fa-f]?)?$")
+
+_WINDOW: Final = 8
+_ANY_HEX_ESCAPE: Final = re.compile(rb"(?:%|=|\+|\\x|0x|\\u00|&#x)([0-9a-f]{2});?")
+_BASE64_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789+/"
+_TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
+_NOT_BASE64: Final = bytes(b for b in range(256) if b not in _BASE64_CHARS + b"-_")
+_ENCODINGS: Final = ("latin-1", "cp949", "gb18030", "utf-16-le")
+
+
+def sanitize(raw: bytes) -> tuple[str, frozenset[Note]]:
+    r"""Return the stored form of server bytes with the notes ControlBytes and InvalidUtf8 where they apply.
+
+    TAB is escaped but no note: RFC 5321 §4.2 allows it in a reply.
+    """
+    notes: set[Note] = set()
+    if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in raw):
+        notes.add(Note.CONTROL_BYTES)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        notes.add(Note.INVALID_UTF8)
+    return _TO_ESCAPE.sub(lambda hit: b"\\x%02x" % hit[0][0], raw).decode("ascii"), frozenset(notes)
+
+
+def raw_bytes(text: str) -> bytes:
+    """Return the bytes that ``sanitize`` was given; characters that are not of the stored form count as UTF-8."""
+    return _ESCAPED.sub(lambda hit: bytes([int(hit[1], 16)]), text.encode("utf-8", "surrogateescape"))
+
+
+def clip(text: str, limit: int = MAX_LINE) -> str:
+    r"""Return at most ``limit`` characters of stored text, ending in ``...`` where cut, never inside ``\xNN``."""
+    if len(text) <= limit:
+        return text
+    return _HALF_ESCAPE.sub("", text[: max(0, limit - 3)]) + "..."[:limit]
+
+
+def shorten_local_parts(text: str) -> str:
+    """Return the text with the local part of each address cut to its first character (``n…@shop.example.com``)."""
+    parts = text.split("@")
+    for index, part in enumerate(parts[:-1]):
+        if not re.match(r"[\w\[\\]", parts[index + 1]):
+            continue
+        if part.endswith('"') and (start := part.rfind('"', 0, -1)) >= 0:
+            parts[index] = part[:start] + '"…"'
+        elif local := re.split(r"[\s<>()\[\],;:\"']", part)[-1]:
+            parts[index] = part.removesuffix(local) + local[0] + "…"
+    return "@".join(parts)
+
+
+class Redactor:
+    """Withhold every line that shows the credentials: by value, in any usual encoding, the line as a whole.
+
+    Looked for, whatever the case: the password as it is, in URL, HTML, JSON, quoted-string, quoted-printable or hex
+    form; base64 of username, password, the PLAIN response and of each line that ``learn`` was told, at all three
+    offsets and also cut off. Nothing is replaced inside a line, so no value of the spec is ever altered. A password
+    under 6 characters cannot be searched for: then no server text from AUTH on is stored.
+    """
+
+    def __init__(self, credentials: Credentials | None) -> None:
+        self._plain: set[bytes] = set()  # looked for in every view of a line
+        self._windows: set[bytes] = set()  # pieces of encoded forms, each of _WINDOW characters
+        self._short: set[bytes] = set()  # encoded forms of 6 or 7 characters
+        self._mute = False
+        if credentials is None:
+            return
+        user, password = credentials.username_bytes, credentials.password_bytes
+        for value in (user, password, b"\0" + user + b"\0" + password, user + b"\0" + user + b"\0" + password):
+            self._add_base64(value)
+        if len(credentials.password) < MIN_SECRET:
+            self._mute = True
+            return
+        self._plain.update(form.lower() for form in _spellings(credentials.password, password))
+        self._add_encoded(password.hex().encode())
+
+    def learn(self, line: bytes) -> None:
+        """Take an AUTH command or response as sent (no CRLF): its base64 and the digest inside become secrets."""
+        words = line.split(b" ")
+        if len(words) == 2 and words[0].upper() == b"AUTH":
+            return  # only the mechanism's name
+        self._add_encoded(words[-1])
+        try:
+            decoded = base64.b64decode(words[-1], validate=True)
+        except ValueError:
+            return
+        self._add_base64(decoded)
+        proofs = re.findall(rb"(?:^|,)p=([A-Za-z0-9+/=]{16,})|(?:^| )([0-9a-f]{32,})$", decoded)
+        for proof in (part for pair in proofs for part in pair if part):
+            self._plain.add(proof.lower())
+            self._add_encoded(proof)
+
+    def text(self, text: str, stage: Stage) -> tuple[str, bool]:
+        """Return sanitized text, or a mark in its place; True where it contained the credentials."""
+        lines, echoed = self.lines((text,), stage)
+        return lines[0], echoed
+
+    def lines(self, lines: Iterable[str], stage: Stage) -> tuple[tuple[str, ...], bool]:
+        """Return a reply's sanitized lines; all are withheld where only the joined lines show the credentials."""
+        given = tuple(lines)
+        shown = tuple(self._shows(line) for line in given)
+        echoed = any(shown)
+        if not echoed and len(given) > 1 and self._shows("".join(given)):
+            shown, echoed = (True,) * len(given), True
+        if self._mute and stage in _AFTER_LOGIN:
+            return (WITHHELD_SHORT,) * len(given), echoed
+        return tuple(WITHHELD if hit else line for hit, line in zip(shown, given, strict=True)), echoed
+
+    def _shows(self, text: str) -> bool:
+        if not (self._plain or self._windows or self._short):
+            return False
+        return any(self._in_view(view) for view in _views(raw_bytes(text)))
+
+    def _in_view(self, view: bytes) -> bool:
+        if any(secret in view for secret in self._plain):
+            return True
+        squeezed = _squeeze(view)
+        if any(form in squeezed for form in self._short):
+            return True
+        return any(squeezed[i : i + _WINDOW] in self._windows for i in range(len(squeezed) - _WINDOW + 1))
+
+    def _add_base64(self, value: bytes) -> None:
+        for form in _base64_forms(value):
+            self._add_encoded(form)
+
+    def _add_encoded(self, form: bytes) -> None:
+        squeezed = _squeeze(form.lower())
+        if MIN_SECRET <= len(squeezed) < _WINDOW:
+            self._short.add(squeezed)
+        self._windows.update(squeezed[i : i + _WINDOW] for i in range(len(squeezed) - _WINDOW + 1))
+
+
+def _base64_forms(value: bytes) -> Iterator[bytes]:
+    """Yield what base64 of any text that contains value must contain, for the three offsets."""
+    for offset in range(3):
+        encoded = base64.b64encode(b"\0" * offset + value)
+        yield encoded[-(-8 * offset // 6) : 8 * (offset + len(value)) // 6]
+
+
+def _spellings(password: str, raw: bytes) -> Iterator[bytes]:
+    """Yield the password as servers may write it: other charsets, other case beyond ASCII, escaped."""
+    yield raw
+    for text in (password, password.lower(), password.upper()):
+        yield text.encode("utf-8", "surrogateescape")
+        for encoding in _ENCODINGS:
+            try:
+                yield text.encode(encoding)
+            except UnicodeEncodeError:
+                continue
+    for quoted in (quote(raw, safe=""), quote(raw), quote_plus(raw), "".join(f"%{byte:02x}" for byte in raw)):
+        yield quoted.encode()
+    text = raw.decode("utf-8", "replace")
+    for escaped in (html.escape(text), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        yield escaped.encode()
+    yield re.sub(rb'(["\\])', rb"\\\1", raw)
+    yield _ANY_NOT_PRINTABLE.sub(lambda hit: b"=%02x" % hit[0][0], raw)
+
+
+_ANY_NOT_PRINTABLE: Final = re.compile(rb"[^\x21-\x3c\x3e-\x7e]")
+
+
+def _views(raw: bytes) -> Iterator[bytes]:
+    """Yield the text in lower case, as it is and with the usual escapes undone."""
+    lower = raw.lower()
+    yield lower
+    unescaped = _ANY_HEX_ESCAPE.sub(lambda hit: bytes([int(hit[1], 16)]), lower)
+    if unescaped != lower:
+        yield unescaped.lower()
+        yield unescaped.lower().replace(b"+", b" ")
+    if b"&" in raw:
+        yield html.unescape(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogatepass").lower()
+
+
+def _squeeze(text: bytes) -> bytes:
+    return text.translate(_TO_BASE64, _NOT_BASE64)
