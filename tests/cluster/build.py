@@ -1,0 +1,89 @@
+"""Build and cache all parts of the test cluster: `python3 tests/cluster/build.py` makes everything that is missing."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import cache
+import certs
+import debian
+import gobuild
+import images
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which parts a launch needs."""
+
+    kube: bool = True
+    nodes: bool = True
+    images: bool = True
+    mail: bool = True
+    prometheus: bool = True
+
+
+@dataclass
+class Parts:
+    """Where the built parts are; an empty one was not asked for."""
+
+    wanted: Wanted
+    certs: str = ""
+    kube: str = ""
+    helm: str = ""
+    pause: str = ""
+    images: dict[str, str] = field(default_factory=dict)
+    roots: dict[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(asdict(self)))
+
+    @staticmethod
+    def read(path: Path) -> Parts:
+        """Read what `write` wrote."""
+        data = json.loads(path.read_text())
+        return Parts(**data | {"wanted": Wanted(**data["wanted"])})
+
+
+def ensure(wanted: Wanted) -> Parts:
+    """Build what is missing of the wanted parts, Go sources beside Debian roots, and say where all is."""
+    debian.require_packages()
+    parts = Parts(wanted, certs=str(certs.certificates()))
+
+    def go() -> None:
+        if wanted.kube:
+            parts.kube, parts.helm = str(gobuild.kube()), str(gobuild.helm())
+        if wanted.nodes:
+            parts.pause = str(gobuild.pause())
+
+    def roots() -> None:
+        if wanted.images:
+            parts.images = {name: str(path) for name, path in images.project_images().items()}
+        if wanted.mail:
+            parts.roots = {name: str(debian.mail_root(name)) for name in debian.MAIL_ROOTS}
+
+    together(go, roots)
+    return parts
+
+
+def together(*steps: Callable[[], None]) -> None:
+    """Run the steps at the same time; the first error is raised when all have ended."""
+    with concurrent.futures.ThreadPoolExecutor(len(steps)) as pool:
+        for step in [pool.submit(step) for step in steps]:
+            step.result()
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    try:
+        ensure(Wanted())
+    except cache.BuildError as error:
+        cache.say(str(error))
+        sys.exit(70)
+    cache.say(f"all parts are there after {time.monotonic() - began:.1f} s, in {cache.root()}")
