@@ -15,23 +15,21 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = (str(ROOT / ".venv/bin/python"), "-m", "pytest")
 LAUNCH = (sys.executable, str(ROOT / "tests/cluster/launch.py"))
-BUILD = (sys.executable, str(ROOT / "tests/cluster/build.py"))
 
 
 class Tier(NamedTuple):
-    """How one tier runs: a command to prepare it, what pytest is started under, and pytest's own options."""
+    """How one tier runs: what pytest is started under, and pytest's own options."""
 
-    prepare: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
 
 TIERS = {
     "unit": Tier(options=("-n", "2")),
-    "smtp": Tier(prepare=(*BUILD, "mail"), within=(*LAUNCH, "--nodes", "none", "--mail", "--"), options=("-n", "2")),
-    "api": Tier(prepare=(*BUILD, "kube"), within=(*LAUNCH, "--nodes", "0", "--")),
-    "e2e": Tier(prepare=(*BUILD, "all"), within=(*LAUNCH, "--nodes", "2", "--mail", "--prometheus", "--")),
-    "chart": Tier(prepare=(*BUILD, "helm")),
+    "smtp": Tier(within=(*LAUNCH, "--no-kube", "--mail", "--"), options=("-n", "2")),
+    "api": Tier(within=(*LAUNCH, "--nodes", "0", "--")),
+    "e2e": Tier(within=(*LAUNCH, "--nodes", "2", "--mail", "--prometheus", "--")),
+    "chart": Tier(within=(*LAUNCH, "--nodes", "0", "--")),
 }
 
 
@@ -53,9 +51,7 @@ def run(name: str) -> Tally:
         report = Path(folder) / "report.xml"
         command = (*tier.within, *PYTEST, f"tests/{name}", "-q", f"--junit-xml={report}", *tier.options)
         environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
-        code = subprocess.run(tier.prepare, cwd=ROOT, env=environment, check=False).returncode if tier.prepare else 0
-        if code == 0:
-            code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         if not report.exists():
             return Tally(0, 0, 0, time.monotonic() - start, broken=True)
         suite = next(ET.parse(report).getroot().iter("testsuite")).attrib
