@@ -128,25 +128,46 @@ class Advice(Value, frozen=True, kw_only=True):
 
 
 class RunRef(Value, frozen=True, kw_only=True):
-    """Which run: trigger is ``slot:N`` (N = unix seconds of the slot), ``once`` or ``now:VALUE``."""
+    """Which run: trigger is ``slot:N`` (N = unix seconds of the slot), ``once`` or ``now:VALUE``.
+
+    ``slot:0`` is the first run of a new spec, which waits for no slot. ``spec_digest`` marks the part of the spec that
+    a session depends on (``smtpprobe.status.run_digest``): a result for another digest is nobody's verdict. The name
+    of the Job does not depend on it.
+    """
 
     trigger: str
     generation: int
     attempt: int = 0
     target: str = ""
+    spec_digest: str = ""
 
 
 class LastRun(Value, frozen=True, kw_only=True):
+    """The last finished run, whatever its outcome: all that the scheduler has to remember.
+
+    ``slot`` is set for scheduled runs. ``equal_failures`` counts failures in a row with one reason and stage since the
+    spec changed or somebody asked for a run: it drives the back-off of the interval. ``error_since`` is when the
+    present row of runs with outcome Error began, ``attempt`` its length so far.
+    """
+
     trigger: str
     generation: int
     slot: int | None = None
     attempt: int = 0
+    outcome: Outcome | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    spec_digest: str = ""
+    equal_failures: int = 0
+    error_since: datetime | None = None
 
 
 class AuthPause(Value, frozen=True, kw_only=True):
     """The login pause of design §9; ``reason``, ``message`` and ``last_attempt`` are those of the last refused login.
 
-    ``refused`` counts refused logins in a row with the credentials that salt and fingerprint mark.
+    ``refused`` counts refused logins in a row with the credentials that salt and fingerprint mark. ``target`` is
+    ``SECRET@HOST``: what is remembered of one Secret and host says nothing about another. ``last_success`` is the last
+    235; it lifts what siblings with the same target remember from before.
     """
 
     paused: bool = False
@@ -157,6 +178,8 @@ class AuthPause(Value, frozen=True, kw_only=True):
     last_attempt: datetime | None = None
     salt: str | None = None
     fingerprint: str | None = None
+    target: str | None = None
+    last_success: datetime | None = None
 
 
 class SeenAddress(Value, frozen=True, kw_only=True):
@@ -193,13 +216,18 @@ class StageStatus(Value, frozen=True, kw_only=True):
 
 
 class LocationStatus(Value, frozen=True, kw_only=True):
-    """One location's last result. ``tls`` and ``evidence`` are JSON forms of model values, for the report."""
+    """One location's last answer (outcome Passed or Failed; an Error never replaces it).
+
+    ``tls`` is the JSON form of ``model.TlsFacts`` and ``evidence`` what else the report needs of the result:
+    ``smtpprobe.evidence.result_of`` gives the ``ProbeResult`` back.
+    """
 
     name: str
     outcome: Outcome
     finished_at: datetime
     node: str | None = None
     zone: str | None = None
+    pod: str | None = None
     reason: str | None = None
     stages: tuple[StageStatus, ...] = ()
     tls: dict[str, Any] | None = None
@@ -216,6 +244,8 @@ class HistoryEntry(Value, frozen=True, kw_only=True):
     stage: str | None = None
     code: int | None = None
     ms: int = 0
+    generation: int = 0
+    attempt: int = 0
 
 
 class Outage(Value, frozen=True, kw_only=True):
