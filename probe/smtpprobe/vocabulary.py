@@ -191,6 +191,7 @@ class EgressReason(StrEnum):
     ENVELOPE_ONLY = "EnvelopeOnly"
     MESSAGE_ACCEPTED = "MessageAccepted"
     RELAY_DENIED_AUTHENTICATED = "RelayDeniedAuthenticated"
+    RELAY_IDENTITY_MISMATCH = "RelayIdentityMismatch"
     LOGIN_REFUSED = "LoginRefused"
     AUTH_REQUIRED = "AuthRequired"
     TRANSIENT = "Transient"
