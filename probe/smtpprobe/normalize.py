@@ -1,0 +1,130 @@
+"""Bring a reply, or a client's error text, into the one form that rules are matched on.
+
+A library or a log mangles a reply: it folds lines, repeats codes in mid-text, drops the code, shows GBK as Latin-1.
+``normalize`` undoes that. What comes out is lower-case words in single spaces: no brackets, quotes, hyphens; addresses
+become ``<>`` or ``addr``, IP addresses ``ipaddr``, so that a mailbox called ``relay`` decides nothing.
+"""
+
+import ipaddress
+import re
+
+import msgspec
+
+MAX_CHARS = 4096
+_CODE = re.compile(r"([2-5][0-5]\d)(?:[ \-]|$)")
+# "(535, b'5.7.8 ...')", "said: 550 5.7.1 ...", "SMTPDataError: 554 ..." : a client's error that carries the server's reply
+_WRAPPED = re.compile(r"(?:\(|\bsaid: |\bresponded: |\bresponse: |error: |reply: |code[:=]? ?|: |^smtp )([45][0-5]\d)[ ,\-](?![\d.]{4,})", re.I)
+_ENHANCED = re.compile(r"(?<![\d.:])#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
+_LINE_CODE = re.compile(r"(?<!\S)[2-5][0-5]\d(?:-(?=\S)|[ \-](?=#?[245]\.\d{1,3}\.\d))")
+_IPV4 = re.compile(r"(?<![\d.\w-])(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)")
+_IPV6 = re.compile(r"(?<![\w:.])([0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?![\w:])")
+_ANGLE = re.compile(r"<([^<>]{0,320})>")
+_MAILBOX = re.compile(r"[^\s<>()\[\]:;,'\"=@]{1,64}@[^\s<>()\[\]:;,'\"]{1,255}")
+_ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")
+_SESSION_ID = re.compile(r"\[[^\[\]\s]{1,80}\.outlook\.com[^\[\]]{0,80}\]| - gs(?:mtp)?\b", re.I)
+_BASE64_TAIL = re.compile(r":\s+(?:[A-Za-z0-9+/]{4}){2,40}={0,2}\s*$")
+_SPACES = re.compile(r"\s+")
+_PUNCTUATION = str.maketrans({**dict.fromkeys("[](){}\"'`´‘’“”", None), **dict.fromkeys("-_\t\r\n–—", " ")})
+
+
+class Normal(msgspec.Struct, frozen=True):
+    """What a rule sees: ``code`` 0 where the text shows none, ``enhanced`` "" likewise; ``raw`` is unfolded, not folded in case."""
+
+    text: str
+    raw: str
+    code: int
+    enhanced: str
+    client: bool
+
+
+def normalize(text: str) -> Normal:
+    """Return the matchable form of one reply (all its lines) or of one error text; linear in the first 4,096 characters."""
+    text = recover(text[:MAX_CHARS])
+    code, client = _code_of(text)
+    raw = " ".join(line.strip() for line in text.splitlines())
+    found = _ENHANCED.search(raw)
+    enhanced = found.group(1) if found else ""
+    folded = _LINE_CODE.sub("", raw)
+    folded = _CODE.sub("", folded, count=1) if _CODE.match(folded) else folded
+    folded = _BASE64_TAIL.sub("", _SESSION_ID.sub(" ", folded))
+    folded = _ANGLE.sub(_angle, folded) if "<" in folded else folded
+    folded = _MAILBOX.sub("addr", folded) if "@" in folded else folded
+    folded = _ENHANCED.sub("", _IPV6.sub(_ipv6, _IPV4.sub(_ipv4, folded)))
+    folded = folded.casefold().replace("e-mail", "email").translate(_PUNCTUATION)
+    return Normal(_SPACES.sub(" ", folded).strip(), raw, code, enhanced, client)
+
+
+def quoted_address(text: str) -> str | None:
+    """Return the client address that a server's reply quotes, canonical, or None.
+
+    A client-side error names the server's address, not ours: it counts as none. Where several stand there, the first
+    one counts: servers name the peer before versions, references and HELO names.
+    """
+    text = text[:MAX_CHARS]
+    code, client = _code_of(text)
+    if client and not code and not _ENHANCED.match(text.lstrip()):
+        return None
+    found = [(m.start(), ip) for m in _IPV4.finditer(text) if (ip := _address(m.group(1)))]
+    found += [(m.start(), ip) for m in _IPV6.finditer(text) if (ip := _address(m.group(1)))]
+    return min(found)[1] if found else None
+
+
+def recover(text: str) -> str:
+    """Append what the bytes of a non-ASCII reply say in UTF-8, GB18030 or EUC-KR, to an otherwise unchanged text.
+
+    Works on ``\\xNN`` escapes (our sanitizer), surrogate escapes (libraries) and Latin-1 mojibake. GBK and EUC-KR share
+    their byte range, so both readings are kept: a rule knows its words in either.
+    """
+    if text.isascii() and "\\x" not in text:
+        return text
+    raw = _ESCAPED.sub(lambda m: chr(int(m.group(1), 16)), text)
+    try:
+        data = raw.encode("latin-1", "surrogateescape")
+    except UnicodeEncodeError:
+        return text
+    readings = []
+    for encoding in ("utf-8", "gb18030", "euc-kr"):
+        try:
+            reading = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if not reading.isascii() and reading not in readings:
+            readings.append(reading)
+        if encoding == "utf-8":
+            break
+    return " ".join([text, *(" ".join(_non_ascii(reading)) for reading in readings)])
+
+
+def _non_ascii(text: str) -> list[str]:
+    return re.findall(r"[^\x00-\x7f]+(?: [^\x00-\x7f]+)*", text)
+
+
+def _code_of(text: str) -> tuple[int, bool]:
+    head = text.lstrip()
+    if found := _CODE.match(head):
+        return int(found.group(1)), False
+    if _ENHANCED.match(head):
+        return 0, False
+    found = _WRAPPED.search(head)
+    return (int(found.group(1)) if found else 0), True
+
+
+def _address(text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+def _angle(found: re.Match[str]) -> str:
+    inner = found.group(1)
+    quoted = _IPV4.search(inner) or _IPV6.search(inner)
+    return "<ipaddr>" if quoted and _address(quoted.group(1)) else "<>"
+
+
+def _ipv4(found: re.Match[str]) -> str:
+    return "ipaddr" if _address(found.group(1)) else found.group()
+
+
+def _ipv6(found: re.Match[str]) -> str:
+    return "ipaddr" if _address(found.group(1)) else found.group()
