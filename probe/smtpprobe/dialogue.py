@@ -1,0 +1,150 @@
+"""One SMTP conversation: a line out, a whole reply in, each within its limit; what is kept of it is safe to show."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from smtpprobe import faults
+from smtpprobe.faults import Fault, Limit, fault
+from smtpprobe.model import Reply, TranscriptLine
+from smtpprobe.redact import Redactor, sanitize
+from smtpprobe.replies import Malformed, RawReply, ReplyReader
+from smtpprobe.tls import Seen
+from smtpprobe.vocabulary import Note, Reason, Stage
+from smtpprobe.wire import Cut, Ended, Wire
+
+_LINE_CHARS = 512
+# Bytes that can no longer become a reply are not waited for as long as a slow reply is.
+_HOPELESS_SECONDS = 1.0
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
+_CRLF_NUL = re.compile(rb"[\r\n\0]")
+LineSink = Callable[[TranscriptLine], None]
+
+
+class Heard(NamedTuple):
+    """A reply in its forms: ``reply`` may be stored; ``text`` is whole and only for reading, never stored."""
+
+    raw: RawReply
+    reply: Reply
+    text: str
+
+    @property
+    def code(self) -> int:
+        """The basic code."""
+        return self.raw.code
+
+
+class Dialogue:
+    """Say lines and hear replies. ``alive`` is False once nothing that comes can be trusted to answer what is said."""
+
+    def __init__(self, wire: Wire, redactor: Redactor, began: float, on_line: LineSink | None) -> None:
+        self.wire = wire
+        self.alive = True
+        self.notes: set[Note] = set()
+        self.seen = Seen()
+        self._redactor = redactor
+        self._began = began
+        self._on_line = on_line
+        self._reader = ReplyReader()
+        self._tls_fresh = False
+
+    def secured(self, seen: Seen) -> None:
+        """Forget what was said in plaintext (RFC 3207 §4.2), except how much it was."""
+        self._reader = ReplyReader(self._reader.session_bytes)
+        self.seen = seen
+        self._tls_fresh = True
+
+    async def unread(self) -> bytes:
+        """Return what the server has sent beyond its last reply, without waiting for more."""
+        await self.wire.poll()
+        self._reader.feed(self.wire.take())
+        return self._reader.pending
+
+    async def ask(self, line: bytes, stage: Stage, limit: Limit, shown: str | None = None) -> Heard | Fault:
+        """Say one line and hear its reply; ``shown`` replaces the line in the transcript.
+
+        Raises ValueError for a line that holds CR, LF or NUL: values are checked long before, this is the last wall.
+        """
+        if _CRLF_NUL.search(line):
+            raise ValueError("a command holds CR, LF or NUL")
+        if await self.unread():
+            return self._unsolicited(stage)
+        self._show("C", sanitize(line)[0] if shown is None else shown)
+        self.wire.send(line + b"\r\n")
+        return await self.hear(stage, limit)
+
+    async def hear(self, stage: Stage, limit: Limit) -> Heard | Fault:
+        """Wait for one whole reply."""
+        deadline = limit.deadline
+        while True:
+            got = self._reader.next()
+            if isinstance(got, RawReply):
+                return self._heard(got, stage)
+            if isinstance(got, Malformed):
+                return self._lost(faults.malformed(got, stage))
+            if self._reader.hopeless:
+                deadline = min(deadline, asyncio.get_running_loop().time() + _HOPELESS_SECONDS)
+            data = await self.wire.read(deadline)
+            if isinstance(data, Ended):
+                return self._lost(self._silence(data, stage, limit, begun=got.begun))
+            self._tls_fresh = False
+            self._reader.feed(data)
+
+    def _silence(self, ended: Ended, stage: Stage, limit: Limit, *, begun: bool) -> Fault:
+        pending = self._reader.pending
+        if self._tls_fresh and ended.how is Cut.TLS and ended.error is not None:
+            # In TLS 1.3 the server judges our side of the handshake after we have ended it.
+            return faults.tls_error(ended.error, self.seen)._replace(stage=Stage.TLS)
+        if stage is Stage.GREETING and not (begun and not pending):
+            return faults.no_greeting(ended, pending, limit)
+        if self._reader.hopeless:
+            return faults.malformed(Malformed(Reason.MALFORMED_REPLY, "bytes that are no SMTP reply", pending), stage)
+        return faults.no_reply(ended, limit, begun=begun)
+
+    def _unsolicited(self, stage: Stage) -> Heard | Fault:
+        self.notes.add(Note.EARLY_DATA)
+        said = faults.excerpt(self._reader.pending)
+        got = self._reader.next()
+        if isinstance(got, RawReply) and got.code == 421:
+            return self._heard(got, stage)
+        detail = f"the server spoke before it was asked ({said!r}): its replies cannot be told apart any more"
+        return self._lost(fault(Reason.PROTOCOL_ERROR, "unsolicited-reply", detail))
+
+    def _lost(self, what: Fault) -> Fault:
+        self.alive = False
+        self.notes |= what.notes
+        return what
+
+    def _heard(self, raw: RawReply, stage: Stage) -> Heard:
+        self.notes |= raw.notes
+        texts: list[str] = []
+        for line in raw.lines:
+            text, notes = sanitize(line)
+            self.notes |= notes
+            texts.append(text)
+        safe, echoed = self._redactor.lines(texts, stage)
+        if echoed:
+            self.notes.add(Note.CREDENTIAL_ECHOED)
+        last = len(texts) - 1
+        for at, line in enumerate(safe):
+            self._show("S", f"{raw.code}{' ' if at == last else '-'}{line}")
+        if raw.code == 421:
+            self.alive = False
+        text = "\n".join(f"{raw.code}{' ' if at == last else '-'}{line}" for at, line in enumerate(texts))
+        return Heard(raw, self._stored(raw.code, safe, stage), text)
+
+    def _stored(self, code: int, safe: tuple[str, ...], stage: Stage) -> Reply:
+        match = None if stage in {Stage.GREETING, Stage.EHLO} else _ENHANCED.match(safe[0])
+        if match is None:
+            return Reply(code=code, lines=tuple(line[:_LINE_CHARS] for line in safe))
+        enhanced = match[1]
+        if enhanced[0] != str(code)[0]:
+            self.notes.add(Note.ENHANCED_CODE_CONTRADICTS)
+        lines = tuple(line.removeprefix(enhanced).lstrip()[:_LINE_CHARS] for line in safe)
+        return Reply(code=code, enhanced=enhanced, lines=lines)
+
+    def _show(self, who: str, text: str) -> None:
+        if self._on_line is not None:
+            at = round((asyncio.get_running_loop().time() - self._began) * 1000)
+            self._on_line(TranscriptLine(who=who, at_ms=at, text=text))

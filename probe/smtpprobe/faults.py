@@ -1,0 +1,188 @@
+"""What the transport did, as verdicts: refused, silent, closed, broken TLS, bytes that are no SMTP. No I/O.
+
+A reply's text is for ``classify``; everything here is decided by facts that need no reading.
+"""
+
+import re
+import ssl
+from typing import NamedTuple
+
+from smtpprobe.model import Alternative, Reply, Verdict
+from smtpprobe.redact import sanitize
+from smtpprobe.replies import Malformed
+from smtpprobe.tls import Seen, verify_reason
+from smtpprobe.vocabulary import Mode, Note, Reason, Stage
+from smtpprobe.wire import Cut, Ended, Handshake
+
+_EXCERPT = 64
+_BANNERS: tuple[tuple[bytes, str], ...] = (
+    (rb"HTTP/|<!DOCTYPE|<html", "an HTTP server"),
+    (rb"SSH-", "an SSH server"),
+    (rb"\+OK", "a POP3 server"),
+    (rb"\* (OK|BYE|PREAUTH)", "an IMAP server"),
+    (rb"-ERR", "a POP3 or Redis server"),
+    (rb"RFB \d", "a VNC server"),
+    (rb"@RSYNCD", "an rsync server"),
+    (rb"\xff[\xfb-\xfe]", "a Telnet server"),
+    (rb"AMQP", "an AMQP server"),
+    (rb"<\?xml|<stream", "an XMPP server"),
+    (rb".\x00\x00\x00\x0a", "a MySQL server"),
+)
+_PROTOCOL_WORDS = ("UNSUPPORTED_PROTOCOL", "ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW")
+_ALERT_HANDSHAKE_FAILURE, _ALERT_INSUFFICIENT_SECURITY, _ALERT_CERTIFICATE_REQUIRED = 40, 71, 116
+_ALERT_BAD_CERTIFICATE, _ALERT_PROTOCOL_VERSION, _ALERT_UNRECOGNIZED_NAME = 42, 70, 112
+
+
+class Limit(NamedTuple):
+    """A moment on the loop's clock and the name that a sentence gives it, such as ``20 s (limit reply)``."""
+
+    deadline: float
+    words: str
+
+
+class Fault(NamedTuple):
+    """A stage that did not pass: the verdict, our sentence, the reply if there was one.
+
+    ``stage`` where it belongs to another stage than the one in which it showed.
+    """
+
+    verdict: Verdict
+    detail: str = ""
+    reply: Reply | None = None
+    notes: frozenset[Note] = frozenset()
+    stage: Stage | None = None
+
+
+def fault(
+    reason: Reason,
+    rule: str,
+    detail: str,
+    *others: Reason,
+    confidence: float = 1.0,
+    notes: frozenset[Note] = frozenset(),
+    reply: Reply | None = None,
+) -> Fault:
+    """Make a fault whose verdict is a fact of the transport; ``others`` share the rest of the confidence."""
+    share = round((1.0 - confidence) / len(others), 2) if others else 0.0
+    alternatives = tuple(Alternative(reason=other, confidence=share) for other in others)
+    verdict = Verdict(reason=reason, confidence=confidence, alternatives=alternatives, rule=f"transport:{rule}")
+    return Fault(verdict, detail, reply, notes)
+
+
+def excerpt(raw: bytes) -> str:
+    """Return the begin of what a server said, fit to store (design §9)."""
+    return sanitize(raw[:_EXCERPT].rstrip(b"\r\n"))[0]
+
+
+def foreign(raw: bytes) -> str | None:
+    """Name the service whose greeting this is; None for what begins like an SMTP reply, well formed or not."""
+    for pattern, name in _BANNERS:
+        if re.match(pattern, raw, re.DOTALL | re.IGNORECASE):
+            return name
+    return None if re.match(rb"[ \t+-]?\d", raw) or not raw.strip() else "no SMTP server"
+
+
+def no_greeting(ended: Ended, pending: bytes, limit: Limit) -> Fault:
+    """Judge a connection on which no greeting came; ``pending`` is what came of one."""
+    if pending and foreign(pending) is not None:
+        return not_smtp(pending)
+    if ended.how is Cut.TIMEOUT:
+        said = f"; it said {excerpt(pending)!r}" if pending else ""
+        return fault(Reason.BANNER_TIMEOUT, "greeting-timeout", f"no greeting within {limit.words}{said}")
+    if pending:
+        return fault(Reason.CONNECTION_CLOSED, "closed-in-greeting", f"closed after {excerpt(pending)!r}")
+    how = "reset" if ended.how is Cut.RESET else "closed"
+    detail = f"the connection was accepted, then {how} before the greeting: no mail server behind it, or it bars this address"
+    others = (Reason.EGRESS_IP_NOT_AUTHORIZED, Reason.SERVICE_UNAVAILABLE)
+    return fault(Reason.CONNECT_RESET, f"{how}-before-greeting", detail, *others, confidence=0.8)
+
+
+def not_smtp(raw: bytes) -> Fault:
+    """Judge a greeting of another protocol."""
+    kind = foreign(raw) or "no SMTP server"
+    return fault(Reason.NOT_SMTP, "not-smtp", f"this is {kind}: {excerpt(raw)!r}")
+
+
+def no_reply(ended: Ended, limit: Limit, *, begun: bool) -> Fault:
+    """Judge a command that was not answered."""
+    if ended.how is Cut.TIMEOUT:
+        half = "the reply was not whole" if begun else "no reply"
+        return fault(Reason.COMMAND_TIMEOUT, "reply-timeout", f"{half} within {limit.words}")
+    if ended.how is Cut.TLS and ended.error is not None:
+        detail = f"TLS broke: {words(ended.error)}"
+        return fault(Reason.CONNECTION_CLOSED, "tls-broke", detail, Reason.TLS_HANDSHAKE_FAILED, confidence=0.8)
+    how = "reset" if ended.how is Cut.RESET else "closed"
+    where = "in the middle of a reply" if begun else "instead of a reply"
+    return fault(Reason.CONNECTION_CLOSED, f"{how}-in-session", f"the server {how} the connection {where}")
+
+
+def malformed(bad: Malformed, stage: Stage) -> Fault:
+    """Judge what the reply reader refused."""
+    said = f"{bad.detail}: {excerpt(bad.excerpt)!r}"
+    if stage is Stage.GREETING and bad.reason is Reason.MALFORMED_REPLY:
+        if bad.excerpt[1:2] == b"\x03" and bad.excerpt[0] < 0x20:
+            detail = "the server speaks TLS from the first byte: use mode smtps"
+            return fault(Reason.WRONG_TLS_MODE, "tls-record-in-greeting", detail)
+        if foreign(bad.excerpt) is not None and Note.CODE_MISMATCH not in bad.notes:
+            return not_smtp(bad.excerpt)._replace(notes=bad.notes)
+    rule = "reply-too-long" if bad.reason is Reason.REPLY_TOO_LONG else "malformed-reply"
+    return fault(bad.reason, rule, said, notes=bad.notes)
+
+
+def handshake(result: Handshake, seen: Seen, mode: Mode, limit: Limit) -> Fault:
+    """Judge a handshake that failed."""
+    if result.plaintext is not None:
+        return _plaintext(result.plaintext, mode)
+    if isinstance(result.error, ssl.SSLCertVerificationError):
+        reason = verify_reason(result.error)
+        return fault(reason, f"certificate-{result.error.verify_code}", result.error.verify_message)
+    if result.error is not None:
+        return tls_error(result.error, seen)
+    ended = result.ended or Ended(Cut.CLOSED)
+    if ended.how is Cut.TIMEOUT:
+        stuck = "the handshake stopped half way" if result.received else "no answer to the ClientHello"
+        notes = frozenset({Note.MTU_SUSPECTED}) if mode is Mode.STARTTLS or result.received else frozenset[Note]()
+        return fault(Reason.COMMAND_TIMEOUT, "tls-timeout", f"{stuck} within {limit.words}", notes=notes)
+    how = "reset" if ended.how is Cut.RESET else "closed"
+    detail = f"the server {how} the connection in the handshake"
+    if seen.wants_client_certificate and seen.server_hello:
+        detail += "; it had asked for a client certificate"
+        return fault(
+            Reason.CONNECT_RESET, f"{how}-in-handshake", detail, Reason.CLIENT_CERTIFICATE_REQUIRED, confidence=0.6
+        )
+    return fault(Reason.CONNECT_RESET, f"{how}-in-handshake", detail, Reason.TLS_PROTOCOL_UNSUPPORTED, confidence=0.7)
+
+
+def _plaintext(raw: bytes, mode: Mode) -> Fault:
+    if mode is Mode.STARTTLS:
+        detail = f"plaintext in answer to the ClientHello: {excerpt(raw)!r}"
+        return fault(Reason.STARTTLS_INJECTION, "plaintext-in-handshake", detail)
+    if foreign(raw) is not None:
+        return not_smtp(raw)
+    detail = f"the server speaks plaintext here: {excerpt(raw)!r}. Use mode starttls"
+    return fault(Reason.WRONG_TLS_MODE, "plaintext-on-tls-port", detail)
+
+
+def tls_error(error: ssl.SSLError, seen: Seen) -> Fault:
+    """Judge OpenSSL's error, with what the server had said until then."""
+    said = words(error)
+    name = (error.reason or "").upper()
+    if seen.alert == _ALERT_CERTIFICATE_REQUIRED or (
+        seen.wants_client_certificate and seen.alert in {_ALERT_HANDSHAKE_FAILURE, _ALERT_BAD_CERTIFICATE}
+    ):
+        detail = f"the server wants a client certificate ({said})"
+        return fault(Reason.CLIENT_CERTIFICATE_REQUIRED, "client-certificate", detail)
+    if seen.alert == _ALERT_PROTOCOL_VERSION or any(word in name for word in _PROTOCOL_WORDS):
+        detail = f"no TLS version in common ({said})"
+        return fault(Reason.TLS_PROTOCOL_UNSUPPORTED, "tls-version", detail)
+    if not seen.server_hello and seen.alert in {_ALERT_HANDSHAKE_FAILURE, _ALERT_INSUFFICIENT_SECURITY}:
+        detail = f"no TLS version or cipher in common ({said})"
+        return fault(Reason.TLS_PROTOCOL_UNSUPPORTED, "tls-no-shared-cipher", detail)
+    if seen.alert == _ALERT_UNRECOGNIZED_NAME:
+        said += ": the server has no certificate for this name"
+    return fault(Reason.TLS_HANDSHAKE_FAILED, "tls-handshake", said)
+
+
+def words(error: ssl.SSLError) -> str:
+    """Return OpenSSL's own short words for an error."""
+    return (error.reason or str(error.args[-1] if error.args else "TLS error")).replace("_", " ").lower()

@@ -1,0 +1,109 @@
+"""The one login of a session: whether it may be sent, the exchange, and what must be remembered of a refusal."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from smtpprobe import auth
+from smtpprobe.credentials import Credentials, fingerprint, new_salt, user_shape
+from smtpprobe.dialogue import Dialogue, Heard
+from smtpprobe.faults import Fault, Limit, fault
+from smtpprobe.model import AuthFacts, ProbeRequest, Verdict
+from smtpprobe.redact import Redactor
+from smtpprobe.replies import mechanisms
+from smtpprobe.vocabulary import REASONS, Note, Reason, Stage
+
+_HIDDEN = "[credentials]"
+
+
+class Login:
+    """Decide, log in, remember. ``facts`` is what the result says of it."""
+
+    def __init__(self, request: ProbeRequest, credentials: Credentials | None) -> None:
+        self.facts = AuthFacts()
+        self.notes: set[Note] = set()
+        self._request = request
+        self._credentials = credentials
+        self._fingerprint: asyncio.Task[str] | None = None
+        self._salt: str | None = None
+        self._temporary = False
+        if credentials is not None:
+            self.facts = AuthFacts(user_shape=user_shape(credentials.username))
+
+    def prepare(self) -> None:
+        """Begin the comparison with the refused credentials: it takes longer than a round trip."""
+        if self._request.refused is not None:
+            self._begin_fingerprint(self._request.refused.salt)
+
+    async def run(
+        self, talk: Dialogue, keywords: tuple[str, ...], limit: Callable[[], Limit], redactor: Redactor
+    ) -> Heard | Fault:
+        """Send AUTH, once, unless there is a reason not to; return the last reply."""
+        assert self._credentials is not None  # noqa: S101 - the session checks before it walks
+        names = mechanisms(keywords)
+        mechanism = auth.choose(self._request.mechanism, names)
+        if isinstance(mechanism, Reason):
+            offer = " ".join(names) or "none"
+            detail = f"the server offers {offer}, wanted is {self._request.mechanism}"
+            return fault(mechanism, "auth-offer", detail, notes=frozenset({Note.NOT_SENT}))
+        paused = await self._paused()
+        if paused is not None:
+            return paused
+        exchange = auth.exchange(mechanism, self._credentials)
+        self.facts = msgspec.structs.replace(self.facts, mechanism=mechanism, sent=True)
+        line, shown = exchange.first(), f"AUTH {mechanism}"
+        if line.count(b" ") > 1:
+            shown += f" {_HIDDEN}"
+        while True:
+            redactor.learn(line)
+            heard = await talk.ask(line, Stage.AUTH, limit(), shown)
+            if isinstance(heard, Fault):
+                return heard
+            if heard.code != 334:
+                break
+            answer = exchange.answer(heard.raw.lines[-1]) if len(heard.raw.lines) == 1 else None
+            if answer is None:
+                return await self._cancel(talk, limit(), exchange.problem or "a challenge of several lines")
+            line, shown = answer, _HIDDEN
+        if heard.code == 235:
+            self.facts = msgspec.structs.replace(self.facts, succeeded=True)
+            if not exchange.finished:
+                self.notes.add(Note.AUTH_SUCCEEDED_EARLY)
+        return heard
+
+    async def _paused(self) -> Fault | None:
+        refused = self._request.refused
+        if refused is None or self._fingerprint is None or await self._fingerprint != refused.fingerprint:
+            return None
+        self.facts = msgspec.structs.replace(self.facts, paused=True)
+        detail = (
+            f"login paused: these are the credentials that the server refused ({refused.reason}) at "
+            f"{refused.since:%Y-%m-%d %H:%M} UTC. Change the Secret, or allow one login with run-now"
+        )
+        return Fault(Verdict(reason=refused.reason, rule="pause:login"), detail, notes=frozenset({Note.NOT_SENT}))
+
+    async def _cancel(self, talk: Dialogue, limit: Limit, problem: str) -> Fault:
+        end = await talk.ask(b"*", Stage.AUTH, limit)
+        reply = end.reply if isinstance(end, Heard) else None
+        return fault(Reason.PROTOCOL_ERROR, "auth-exchange", f"login given up: {problem}", reply=reply)
+
+    def refused_with(self, code: int, reason: Reason) -> None:
+        """Take the server's no: one that it calls temporary counts as no refusal, unless another try makes it worse."""
+        self._temporary = 400 <= code < 500 and not REASONS[reason].pause
+
+    async def conclude(self) -> None:
+        """Mark a login that did not succeed as refused, with the fingerprint by which the next run knows it."""
+        if not self.facts.sent or self.facts.succeeded or self._temporary:
+            return
+        if self._fingerprint is None:
+            self._begin_fingerprint(new_salt())
+        assert self._fingerprint is not None  # noqa: S101 - begun just now
+        self.facts = msgspec.structs.replace(
+            self.facts, refused=True, salt=self._salt, fingerprint=await self._fingerprint
+        )
+
+    def _begin_fingerprint(self, salt: str) -> None:
+        assert self._credentials is not None  # noqa: S101 - only a login leads here
+        self._salt = salt
+        self._fingerprint = asyncio.ensure_future(asyncio.to_thread(fingerprint, self._credentials, salt))

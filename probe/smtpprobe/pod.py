@@ -1,0 +1,72 @@
+"""The process in the probe pod: request from the environment, Secret from a mount, verdict to the termination message.
+
+``python -m smtpprobe.pod``: exit 0 whenever there is a verdict, 1 where the prober itself broke. Standard output has
+one ASCII JSON line a stage, with what was said in it. SIGTERM ends the session and writes what there is.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from smtpprobe import codec, credentials, tls
+from smtpprobe.model import ProbeRequest, ProbeResult, StageResult, TranscriptLine, Verdict
+from smtpprobe.redact import shorten_local_parts
+from smtpprobe.session import probe
+from smtpprobe.summary import message
+from smtpprobe.vocabulary import Outcome
+
+REQUEST_VARIABLE = "SMTPPROBE_REQUEST"
+TERMINATION_VARIABLE = "SMTPPROBE_TERMINATION_LOG"
+TERMINATION_LOG = "/dev/termination-log"
+
+
+def main() -> int:
+    """Run one request and write its result."""
+    request = codec.decode_request(os.environ[REQUEST_VARIABLE])
+    result = asyncio.run(_run(request))
+    Path(os.environ.get(TERMINATION_VARIABLE, TERMINATION_LOG)).write_bytes(codec.encode_result(result))
+    return 0
+
+
+async def _run(request: ProbeRequest) -> ProbeResult:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    found = credentials.read(request.credentials, request.host) if request.credentials is not None else None
+    if isinstance(found, credentials.Problem):
+        return _cannot_run(request, found)
+    log = _Log()
+    return await probe(request, found, on_stage=log.stage, on_line=log.line, stop=stop)
+
+
+def _cannot_run(request: ProbeRequest, problem: credentials.Problem) -> ProbeResult:
+    now = tls.utc_now()
+    verdict = Verdict(reason=problem.reason, rule="run:credentials")
+    result = ProbeResult(outcome=Outcome.ERROR, started_at=now, finished_at=now, verdict=verdict)
+    return msgspec.structs.replace(result, message=message(result, request, problem.message))
+
+
+class _Log:
+    """Collect the lines of a stage and print them with it."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def line(self, line: TranscriptLine) -> None:
+        self._lines.append(f"{line.at_ms} {line.who}: {shorten_local_parts(line.text)}")
+
+    def stage(self, entry: StageResult) -> None:
+        raw = msgspec.to_builtins(entry)
+        raw.pop("reply", None)
+        if "recipient" in raw:
+            raw["recipient"] = shorten_local_parts(raw["recipient"])
+        print(json.dumps(raw | {"said": self._lines}), flush=True)  # noqa: T201 - standard output is the transcript
+        self._lines = []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""TLS: the context that a request asks for, what a handshake showed, and errors by name. No I/O but the CA file.
+
+``cryptography`` is imported only where a chain is read: it costs the pod 10 MiB and a tenth of a second.
+"""
+
+import ipaddress
+import ssl
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from smtpprobe.model import Certificate, TlsFacts, TlsOptions
+from smtpprobe.redact import sanitize
+from smtpprobe.vocabulary import Reason
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+MAX_CHAIN = 10
+MAX_SANS = 100
+_NAME_CHARS = 200
+_VERSIONS = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+# OpenSSL's X509_V_ERR_ numbers; all others are CertificateInvalid.
+_VERIFY: dict[int, Reason] = {
+    9: Reason.CERTIFICATE_NOT_YET_VALID,
+    10: Reason.CERTIFICATE_EXPIRED,
+    62: Reason.CERTIFICATE_HOSTNAME_MISMATCH,
+    64: Reason.CERTIFICATE_HOSTNAME_MISMATCH,
+}
+_CONTENT_HANDSHAKE, _CONTENT_ALERT = 22, 21
+_SERVER_HELLO, _CERTIFICATE, _CERTIFICATE_REQUEST = 2, 11, 13
+
+
+class Unusable(NamedTuple):
+    """Why a request's TLS options cannot be obeyed."""
+
+    detail: str
+
+
+class Seen:
+    """What the server said in the handshake, kept also where the handshake failed.
+
+    ``chain`` is DER, leaf first, as sent. OpenSSL hands these messages to a debugging hook of ``ssl``; a Python without
+    the hook loses this evidence and no verdict.
+    """
+
+    def __init__(self) -> None:
+        self.chain: tuple[bytes, ...] = ()
+        self.server_hello = False
+        self.wants_client_certificate = False
+        self.alert: int | None = None
+
+    def watch(self, context: ssl.SSLContext) -> None:
+        """Listen to the handshakes of a context."""
+        context._msg_callback = self._message  # type: ignore[attr-defined]  # noqa: SLF001 - see the class
+
+    def _message(self, _conn: Any, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
+        if direction != "read":
+            return
+        if content == _CONTENT_ALERT and len(data) >= 2:
+            self.alert = data[1]
+        elif content == _CONTENT_HANDSHAKE and kind == _SERVER_HELLO:
+            self.server_hello = True
+        elif content == _CONTENT_HANDSHAKE and kind == _CERTIFICATE_REQUEST:
+            self.wants_client_certificate = True
+        elif content == _CONTENT_HANDSHAKE and kind == _CERTIFICATE and not self.chain:
+            self.chain = certificate_message(data, tls13=version == ssl.TLSVersion.TLSv1_3)
+
+
+def certificate_message(data: bytes, *, tls13: bool) -> tuple[bytes, ...]:
+    """Cut a Certificate message (RFC 5246 §7.4.2, RFC 8446 §4.4.2), header included, into DER certificates."""
+    at = 4
+    if tls13:
+        at += 1 + data[at]
+    end = at + 3 + int.from_bytes(data[at : at + 3])
+    at += 3
+    found: list[bytes] = []
+    while at + 3 <= min(end, len(data)) and len(found) < MAX_CHAIN:
+        size = int.from_bytes(data[at : at + 3])
+        found.append(data[at + 3 : at + 3 + size])
+        at += 3 + size
+        if tls13:
+            at += 2 + int.from_bytes(data[at : at + 2])
+    return tuple(found)
+
+
+def context(options: TlsOptions) -> ssl.SSLContext | Unusable:
+    """Build the client context: verification and names checked by RFC 9525 (no common name), the CA file alone trusted.
+
+    A CA file may hold an intermediate or the server's own certificate. Below TLS 1.2 OpenSSL needs security level 0.
+    """
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.hostname_checks_common_name = False
+    made.minimum_version = _VERSIONS.get(options.min_version, ssl.TLSVersion.TLSv1_2)
+    if options.min_version in {"1.0", "1.1"}:
+        made.set_ciphers("DEFAULT:@SECLEVEL=0")
+    if options.insecure_skip_verify:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    elif options.ca_file is None:
+        made.load_default_certs()
+    else:
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            made.load_verify_locations(cafile=options.ca_file)
+        except ssl.SSLError:
+            return Unusable("the CA of spec.tls.caRef holds no PEM certificate")
+        except OSError as error:
+            return Unusable(f"the CA of spec.tls.caRef cannot be read: {error.strerror}")
+    return made
+
+
+def verify_reason(error: ssl.SSLCertVerificationError) -> Reason:
+    """Name OpenSSL's verification error."""
+    return _VERIFY.get(error.verify_code, Reason.CERTIFICATE_INVALID)
+
+
+def facts(
+    tls: ssl.SSLObject | None, seen: Seen, *, verified: bool, server_name: str, failed: Reason | None, now: datetime
+) -> TlsFacts | None:
+    """Describe session and chain; None where neither came to be.
+
+    OpenSSL stops at its first error. A certificate can have several, so names and dates are looked at here as well;
+    ``errors`` begins with the one that failed the handshake.
+    """
+    if tls is None and not seen.chain:
+        return None
+    cipher = tls.cipher() if tls is not None else None
+    errors: dict[Reason, None] = {} if failed is None else {failed: None}
+    certificates = [parsed for der in seen.chain if (parsed := _load(der)) is not None]
+    if certificates and not verified:
+        errors.update(dict.fromkeys(_leaf_errors(certificates[0], server_name, now)))
+    return TlsFacts(
+        protocol=tls.version() if tls is not None else None,
+        cipher=cipher[0] if cipher else None,
+        verified=verified,
+        chain=tuple(_describe(certificate) for certificate in certificates),
+        errors=tuple(errors),
+    )
+
+
+def _load(der: bytes) -> "x509.Certificate | None":
+    from cryptography import x509  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        return None
+
+
+def _leaf_errors(leaf: "x509.Certificate", server_name: str, now: datetime) -> list[Reason]:
+    found: list[Reason] = []
+    if now > leaf.not_valid_after_utc:
+        found.append(Reason.CERTIFICATE_EXPIRED)
+    if now < leaf.not_valid_before_utc:
+        found.append(Reason.CERTIFICATE_NOT_YET_VALID)
+    if not name_matches(server_name, _sans(leaf)):
+        found.append(Reason.CERTIFICATE_HOSTNAME_MISMATCH)
+    return found
+
+
+def name_matches(server_name: str, sans: tuple[str, ...]) -> bool:
+    """Compare as RFC 9525 §6 does: addresses whole, names without case, ``*`` for exactly the leftmost label."""
+    try:
+        address = ipaddress.ip_address(server_name)
+    except ValueError:
+        pass
+    else:
+        return str(address) in sans
+    wanted = server_name.lower().rstrip(".")
+    parent = "*." + wanted.partition(".")[2]
+    return any(name.lower() in {wanted, parent} for name in sans)
+
+
+def _sans(certificate: "x509.Certificate") -> tuple[str, ...]:
+    from cryptography import x509  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = [*names.get_values_for_type(x509.DNSName)]
+        found += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    return tuple(_shown(name) for name in found[:MAX_SANS])
+
+
+def _describe(certificate: "x509.Certificate") -> Certificate:
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - see the module's docstring
+
+    return Certificate(
+        subject=_name(certificate, "subject"),
+        issuer=_name(certificate, "issuer"),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        sans=_sans(certificate),
+        key=_key(certificate),
+        sha256=certificate.fingerprint(hashes.SHA256()).hex(),
+    )
+
+
+def _name(certificate: "x509.Certificate", which: str) -> str:
+    try:
+        return _shown(getattr(certificate, which).rfc4514_string())
+    except ValueError:
+        return ""
+
+
+def _key(certificate: "x509.Certificate") -> str:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see the module's docstring
+
+    try:
+        key: Any = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
+    kind = type(key).__name__.removeprefix("_").removesuffix("PublicKey")
+    return f"{kind} {key.key_size}" if hasattr(key, "key_size") else kind
+
+
+def _shown(text: str) -> str:
+    return sanitize(text.encode("utf-8", "surrogatepass"))[0][:_NAME_CHARS]
+
+
+def utc_now() -> datetime:
+    """Return the clock by which a certificate's dates are judged."""
+    return datetime.now(UTC)

@@ -1,0 +1,274 @@
+"""The only file that moves bytes: one TCP connection, TLS on top of it through memory, every raw byte seen.
+
+``loop.start_tls`` throws away or misreads what arrives around a handshake; just these bytes tell an injection from a
+wrong mode, and an alert from a closed line. So the socket's bytes stay ours and OpenSSL works on ``ssl.MemoryBIO``.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from enum import StrEnum
+from typing import NamedTuple, cast
+
+from smtpprobe.resolve import Address
+from smtpprobe.vocabulary import Reason
+
+_PAUSE_BYTES = 256 * 1024
+_TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
+# The rest of a banner that comes where TLS was expected is waited for as long as this.
+_BANNER_REST = 1.0
+# ssl.SSLSocket's own constant: what one read may return at most.
+_READ = 64 * 1024
+
+
+class Cut(StrEnum):
+    """Why no more bytes come."""
+
+    TIMEOUT = "timeout"
+    CLOSED = "closed"
+    RESET = "reset"
+    TLS = "tls"
+
+
+class Ended(NamedTuple):
+    """The end of a stream, or of waiting for it; ``error`` is OpenSSL's where TLS itself broke."""
+
+    how: Cut
+    error: ssl.SSLError | None = None
+
+
+class NotConnected(NamedTuple):
+    """Why TCP was not accepted: one of the path reasons, the sentence, the id of the fact."""
+
+    reason: Reason
+    detail: str
+    rule: str
+
+
+class Handshake(NamedTuple):
+    """How a handshake went: all None on success.
+
+    ``plaintext`` is what came instead of TLS; ``received`` counts the raw bytes that came since the ClientHello.
+    """
+
+    ended: Ended | None = None
+    error: ssl.SSLError | None = None
+    plaintext: bytes | None = None
+    received: int = 0
+
+
+_ERRNO: dict[int, tuple[Reason, str, str]] = {
+    errno.ECONNREFUSED: (Reason.CONNECT_REFUSED, "the port is closed", "transport:connect-refused"),
+    errno.ECONNRESET: (Reason.CONNECT_RESET, "reset", "transport:connect-reset"),
+    errno.ETIMEDOUT: (Reason.CONNECT_TIMEOUT, "no answer to SYN", "transport:connect-timeout"),
+}
+_PROHIBITED = (Reason.CONNECT_PROHIBITED, "no way to this address from here", "transport:connect-prohibited")
+
+
+async def connect(address: Address, seconds: float, limit: str) -> "Wire | NotConnected":
+    """Open TCP to one address within ``seconds``; ``limit`` is the name of that limit, for the sentence."""
+    loop = asyncio.get_running_loop()
+    try:
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+    except OSError as error:
+        return _not_connected(error)
+    sock.setblocking(False)
+    try:
+        async with asyncio.timeout(seconds):
+            await loop.sock_connect(sock, cast("tuple[str, int]", address.sockaddr))
+        _transport, wire = await loop.create_connection(Wire, sock=sock)
+    except TimeoutError as error:
+        sock.close()
+        if error.errno is not None:
+            return _not_connected(error)
+        detail = f"no answer to SYN within {seconds:.3g} s (limit {limit})"
+        return NotConnected(Reason.CONNECT_TIMEOUT, detail, "transport:connect-timeout")
+    except OSError as error:
+        sock.close()
+        return _not_connected(error)
+    except asyncio.CancelledError:
+        sock.close()
+        raise
+    return wire
+
+
+def _not_connected(error: OSError) -> NotConnected:
+    number = error.errno or 0
+    reason, words, rule = _ERRNO.get(number, _PROHIBITED)
+    return NotConnected(reason, f"{words} ({os.strerror(number)})", rule)
+
+
+class Wire(asyncio.Protocol):
+    """One connection. ``read`` gives what came, decrypted once ``handshake`` succeeded; ``send`` never waits."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._raw = bytearray()
+        self._ended: Ended | None = None
+        self._news = asyncio.Event()
+        self._tls: ssl.SSLObject | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.local: tuple[str, int] = ("", 0)
+
+    # ------------------------------------------------------------------------------------------- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        name = transport.get_extra_info("sockname")
+        if name:
+            self.local = (str(name[0]), int(name[1]))
+
+    def data_received(self, data: bytes) -> None:
+        self._raw += data
+        if len(self._raw) > _PAUSE_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+        self._news.set()
+
+    def eof_received(self) -> bool:
+        self._ended = self._ended or Ended(Cut.CLOSED)
+        self._news.set()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = self._ended or Ended(Cut.CLOSED if exc is None else Cut.RESET)
+        self._news.set()
+
+    # -------------------------------------------------------------------------------------------------- bytes in, out
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS session, once the handshake succeeded."""
+        return self._tls
+
+    def send(self, data: bytes) -> None:
+        """Hand bytes to the kernel, encrypted where TLS is up; what goes wrong shows at the next ``read``."""
+        if self._tls is None:
+            self._write(data)
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            self._ended = self._ended or Ended(Cut.TLS, error)
+        self._flush()
+
+    async def read(self, deadline: float) -> bytes | Ended:
+        """Return the next bytes, or why there are none until ``deadline`` (the loop's clock)."""
+        while True:
+            data = self.take()
+            if data:
+                return data
+            if self._ended is not None:
+                return self._ended
+            if not await self._more(deadline):
+                return Ended(Cut.TIMEOUT)
+
+    async def poll(self) -> None:
+        """Let the loop look once at the socket, so that ``take`` returns what has already arrived."""
+        for _ in range(2):
+            await asyncio.sleep(0)
+
+    async def handshake(self, context: ssl.SSLContext, server_name: str, deadline: float) -> Handshake:
+        """Speak TLS from here on. Nothing that came before may wait unread; the caller has looked at it."""
+        tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        received = 0
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+            except ssl.SSLError as error:
+                self._flush()
+                return Handshake(error=error, received=received)
+            else:
+                self._tls = tls
+                self._flush()
+                return Handshake(received=received)
+            if not self._raw:
+                if self._ended is not None:
+                    return Handshake(ended=self._ended, received=received)
+                if not await self._more(deadline):
+                    return Handshake(ended=Ended(Cut.TIMEOUT), received=received)
+                continue
+            if not received and not _looks_like_tls(self._raw):
+                return Handshake(plaintext=await self._banner(deadline), received=len(self._raw))
+            received += len(self._raw)
+            self._incoming.write(self._drain())
+
+    async def close(self) -> None:
+        """End the connection: close_notify, FIN, and nothing left behind; what the server does not take is dropped."""
+        if self._transport is None:
+            return
+        if self._tls is not None and self._ended is None:
+            with contextlib.suppress(ssl.SSLError):
+                self._tls.unwrap()
+            self._flush()
+        self._transport.close()
+        await self.poll()
+        self._transport.abort()
+        await self.poll()
+
+    # ------------------------------------------------------------------------------------------------------ inside
+
+    def take(self) -> bytes:
+        """Return what has come and was not read, decrypted, without waiting."""
+        if self._tls is None:
+            return self._drain()
+        if self._raw:
+            self._incoming.write(self._drain())
+        plain = bytearray()
+        try:
+            while len(plain) < _PAUSE_BYTES:
+                data = self._tls.read(_READ)
+                if not data:
+                    self._ended = self._ended or Ended(Cut.CLOSED)
+                    break
+                plain += data
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._ended = self._ended or Ended(Cut.CLOSED)
+        except ssl.SSLError as error:
+            # What TLS says explains more than the closed socket that follows it.
+            self._ended = Ended(Cut.TLS, error)
+        self._flush()
+        return bytes(plain)
+
+    def _drain(self) -> bytes:
+        data = bytes(self._raw)
+        self._raw.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return data
+
+    async def _more(self, deadline: float) -> bool:
+        self._news.clear()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _banner(self, deadline: float) -> bytes:
+        until = min(deadline, asyncio.get_running_loop().time() + _BANNER_REST)
+        while b"\n" not in self._raw and len(self._raw) < _READ and self._ended is None:
+            if not await self._more(until):
+                break
+        return bytes(self._raw)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            self._write(data)
+
+
+def _looks_like_tls(raw: bytearray) -> bool:
+    return raw[0] in {_TLS_ALERT, _TLS_HANDSHAKE} and (len(raw) < 2 or raw[1] == 0x03)
