@@ -1,11 +1,38 @@
-"""When a probe runs: from spec, status and clock alone, so that a restart forgets nothing. (Skeleton: signatures hold.)"""
+"""When a probe runs: from spec, status and clock alone, so that a restart forgets nothing and repeats nothing.
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+=================  ===================================  ====================================================
+run                trigger                              due
+=================  ===================================  ====================================================
+asked for          ``now:VALUE``                        at once, once for each new value of the annotation
+first of a spec    ``slot:0`` (``once`` for that)       at once: no finished run has judged this spec
+after an Error     as before, ``attempt`` raised        30 s, 2, 10, then 30 min later, or at the next slot
+interval           ``slot:N``                           at N = hash(uid) + n × interval, spread evenly
+cron               ``slot:N``                           at N by the clock of the time zone
+=================  ===================================  ====================================================
+
+A slot may be late by half an interval, at most an hour; an older one is passed over. After equal failures in a row an
+interval doubles up to an hour (never below itself), until the spec changes, somebody asks for a run, or it passes.
+"""
+
+import hashlib
+import math
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from smtpprobe.resource import RunRef, Spec, Status
+import msgspec
+
+from smtpprobe import cron
+from smtpprobe.resource import LastRun, RunRef, Spec, Status
+from smtpprobe.spec import DEFAULT_INTERVAL, interval_seconds
+from smtpprobe.status import needs_run, run_digest
+from smtpprobe.vocabulary import Outcome
 from smtpprobe_operator.registry import Probe
+
+LATEST = timedelta(hours=1)
+LONGEST_BACKOFF = 3600
+ERROR_BACKOFF = (30, 120, 600, 1800)
+CLOCK_SLACK = timedelta(minutes=5)
+FIRST = "slot:0"
 
 
 class Due(NamedTuple):
@@ -17,44 +44,179 @@ class Due(NamedTuple):
     skipped: int = 0
 
 
+class _Planned(NamedTuple):
+    at: datetime
+    trigger: str
+    why: str
+    attempt: int = 0
+    skipped: int = 0
+
+
 def due(probe: Probe, now: datetime, *, active: bool = False) -> Due | None:
     """Return the run that ``probe`` owes now; None while one is active, its spec is invalid or it is suspended."""
-    raise NotImplementedError
+    planned = None if active else _plan(probe, now)
+    if planned is None or planned.at > now or probe.spec is None:
+        return None
+    run = RunRef(
+        trigger=planned.trigger,
+        generation=probe.generation,
+        attempt=planned.attempt,
+        spec_digest=run_digest(probe.spec),
+    )
+    return Due(run, planned.at, planned.why, planned.skipped)
 
 
 def next_run(probe: Probe, now: datetime) -> datetime | None:
-    """Return when the next run is due: ``now`` where one is due already, None where none will be."""
-    raise NotImplementedError
+    """Return when the next run is due: ``now`` or earlier where one is due already, None where none will be."""
+    planned = _plan(probe, now)
+    return planned.at if planned else None
 
 
 def expected(probe: Probe, now: datetime, *, opened: datetime) -> datetime | None:
     """Return when the next answer was or is due, for ``smtpprobe_next_run_timestamp_seconds``.
 
-    ``opened`` is when this operator began to dispatch: nobody blames it for the time before.
+    In the past while none comes. ``opened`` is when this operator began to dispatch: nobody blames it for the time
+    before, so that a restart raises no alert.
     """
-    raise NotImplementedError
+    planned = _plan(probe, now)
+    if planned is None or probe.spec is None:
+        return None
+    status, last = probe.status, probe.status.last_run
+    if needs_run(probe.spec, status) or last is None:
+        return max(opened, status.next_run_time or probe.created)
+    if last.outcome is Outcome.ERROR:
+        return last.error_since or last.finished_at or planned.at
+    if status.next_run_time is None:
+        return planned.at
+    if status.next_run_time >= opened:
+        return status.next_run_time
+    first = _plan(probe, opened)
+    return max(first.at, opened) if first else None
 
 
 def effective_interval(spec: Spec, status: Status, now: datetime) -> int | None:
     """Return the seconds between runs as they are now, back-off included; None for ``once``."""
-    raise NotImplementedError
+    if spec.schedule.once:
+        return None
+    last = status.last_run
+    if spec.schedule.cron:
+        gap = _cron_gap(spec, _anchor(last, now) or now)
+        return gap * _factor(gap, last) if gap else None
+    base = interval_seconds(spec.schedule.interval or DEFAULT_INTERVAL)
+    return base * _factor(base, last)
 
 
 def superseded(probe: Probe, run: RunRef) -> bool:
     """Whether an active run asks what nobody wants to know any more: delete its Job, drop its result."""
-    raise NotImplementedError
+    return probe.spec is None or (run.spec_digest != "" and run.spec_digest != run_digest(probe.spec))
 
 
-def refold_due(probe: Probe, now: datetime) -> bool:
-    """Whether the status lags behind a spec change that needs no run: ``status.refold`` or ``status.invalid`` now."""
-    raise NotImplementedError
+def refold_due(probe: Probe) -> bool:
+    """Whether the status lags behind a spec change that needs no run: write ``status.refold`` or ``status.invalid``."""
+    if probe.status.observed_generation == probe.generation:
+        return False
+    return probe.spec is None or probe.spec.suspend or not needs_run(probe.spec, probe.status)
 
 
 def stamp(probe: Probe, status: Status, now: datetime) -> Status:
-    """Return ``status`` with nextRunTime as this probe will have it with that status."""
-    raise NotImplementedError
+    """Return ``status`` with the nextRunTime that this probe has with it."""
+    planned = _plan(msgspec.structs.replace(probe, status=status), now)
+    at = planned.at.replace(microsecond=0) if planned else None
+    return msgspec.structs.replace(status, next_run_time=at)
 
 
 def retry_after_error(attempt: int) -> timedelta:
-    """30 s, 2, 10, then always 30 min after the Error of attempt 0, 1, 2, 3 and more."""
-    raise NotImplementedError
+    """Return 30 s, 2, 10, then always 30 min after the Error of attempt 0, 1, 2, 3 and more."""
+    return timedelta(seconds=ERROR_BACKOFF[min(attempt, len(ERROR_BACKOFF) - 1)])
+
+
+def run_now_token(value: str) -> str:
+    """Return the annotation's value as status and Job carry it: itself, or a digest where it is long or odd."""
+    if len(value) <= 63 and value.isascii() and value.isprintable():
+        return value
+    return "sha256-" + hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _plan(probe: Probe, now: datetime) -> _Planned | None:
+    spec, last = probe.spec, probe.status.last_run
+    if spec is None or spec.suspend or probe.deleting:
+        return None
+    asked = run_now_token(probe.run_now) if probe.run_now else None
+    fresh = asked is not None and asked != probe.status.last_handled_run_now
+    if last is None or needs_run(spec, probe.status):
+        return _Planned(now, f"now:{asked}" if fresh else "once" if spec.schedule.once else FIRST, "new spec")
+    if fresh and not (last.outcome is Outcome.ERROR and last.trigger == f"now:{asked}"):
+        return _Planned(now, f"now:{asked}", "run-now")
+    slot = None if spec.schedule.once else _slot(spec, last, probe.uid, now)
+    if last.outcome is not Outcome.ERROR:
+        return slot
+    retry_at = (last.finished_at or now) + retry_after_error(last.attempt)
+    if slot and slot.at < retry_at:
+        return slot._replace(attempt=last.attempt + 1)
+    return _Planned(retry_at, last.trigger, "retry", last.attempt + 1)
+
+
+def _slot(spec: Spec, last: LastRun, uid: str, now: datetime) -> _Planned | None:
+    if spec.schedule.cron:
+        return _cron_slot(spec, last, now)
+    base = interval_seconds(spec.schedule.interval or DEFAULT_INTERVAL)
+    step = base * _factor(base, last)
+    offset = int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8]) % base
+    late = min(base / 2, LATEST.total_seconds())
+    newest = now.timestamp() - late
+    anchor = _anchor(last, now)
+    # Half an interval of slack: the first slot after a run outside the grid is neither at once nor nearly two away.
+    earliest = anchor.timestamp() + step - base / 2 if anchor else newest
+    wanted = _ceil(earliest, base, offset)
+    slot = _ceil(max(earliest, newest), base, offset)
+    return _Planned(datetime.fromtimestamp(slot, UTC), f"slot:{slot}", "slot", skipped=(slot - wanted) // step)
+
+
+def _cron_slot(spec: Spec, last: LastRun, now: datetime) -> _Planned | None:
+    anchor = _anchor(last, now) or now - LATEST
+    gap = _cron_gap(spec, anchor)
+    if gap is None:
+        return None
+    factor = _factor(gap, last)
+    earliest = anchor + timedelta(seconds=(factor - 0.5) * gap) if factor > 1 else anchor
+    slot = _cron_after(spec, max(earliest, now - LATEST - timedelta(seconds=1)))
+    skipped = 0
+    while slot and slot <= now:
+        following = _cron_after(spec, slot)
+        if following is None or following > now:
+            late = min((following - slot) / 2, LATEST) if following else LATEST
+            if now - slot <= late:
+                break
+        skipped += 1
+        slot = following
+    if slot is None:
+        return None
+    return _Planned(slot, f"slot:{int(slot.timestamp())}", "slot", skipped=skipped)
+
+
+def _cron_gap(spec: Spec, moment: datetime) -> int | None:
+    first = _cron_after(spec, moment)
+    second = _cron_after(spec, first) if first else None
+    return int((second - first).total_seconds()) if first and second else None
+
+
+def _cron_after(spec: Spec, moment: datetime) -> datetime | None:
+    return cron.next_after(spec.schedule.cron or "", spec.schedule.time_zone, moment)
+
+
+def _anchor(last: LastRun | None, now: datetime) -> datetime | None:
+    """Return the moment from which the next slot is counted: the last slot, or the start of a run outside the slots."""
+    if last is None:
+        return None
+    anchor = datetime.fromtimestamp(last.slot, UTC) if last.slot else last.started_at
+    # A clock that was set back must not stop the probe until it has caught up.
+    return anchor if anchor and anchor <= now + CLOCK_SLACK else None
+
+
+def _factor(base: int, last: LastRun | None) -> int:
+    doublings = max(0, last.equal_failures - 1) if last else 0
+    return min(2 ** min(doublings, 16), max(1, LONGEST_BACKOFF // base))
+
+
+def _ceil(moment: float, step: int, offset: int) -> int:
+    return math.ceil((moment - offset) / step) * step + offset
