@@ -1,0 +1,1 @@
+"""``make bench``: each figure beside its peer, measured in the same run, given as a ratio."""

@@ -1,0 +1,170 @@
+"""``smtpprobe check``: one session from this machine, with the same request and the same session as in a pod."""
+
+import argparse
+import getpass
+import re
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from smtpprobe import spec as specs
+from smtpprobe.advice import AdviceFacts, advise
+from smtpprobe.cli import UsageError, colour_wanted
+from smtpprobe.credentials import Credentials
+from smtpprobe.model import ProbeRequest, ProbeResult, StageResult, TranscriptLine
+from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report
+from smtpprobe.session import probe
+from smtpprobe.vocabulary import Mode, StageOutcome
+
+STANDS_FOR = {25: Mode.PLAIN, 465: Mode.SMTPS, 2465: Mode.SMTPS}
+DEFAULT_PORTS = {Mode.PLAIN: 25, Mode.STARTTLS: 587, Mode.SMTPS: 465}
+# Where a refusal names a field of the resource, the command line says the same with a flag.
+FLAGS = {
+    "spec.host": "HOST",
+    "spec.port": "PORT",
+    "spec.mode": "--mode",
+    "spec.mechanism": "--mechanism",
+    "spec.allowPlaintextAuth": "--allow-plaintext-auth",
+    "spec.tls.serverName": "--server-name",
+    "spec.tls.minVersion": "--min-tls",
+    "spec.tls.insecureSkipVerify": "--insecure",
+    "spec.heloName": "--helo",
+    "spec.envelope.from": "--from",
+    "spec.envelope.to": "--to",
+    "spec.envelope": "--from",
+    "spec.depth": "--depth",
+    "spec.credentialsSecretRef": "--username",
+}
+
+
+def split_target(text: str) -> tuple[str, int | None]:
+    """Split HOST[:PORT]; an IPv6 address stands in brackets where a port follows.
+
+    Raises UsageError for a port that is no number from 1 to 65535.
+    """
+    bracketed = re.fullmatch(r"\[([^\]]+)\](?::(.*))?", text)
+    if bracketed:
+        host, port = bracketed[1], bracketed[2]
+    elif text.count(":") == 1:
+        host, port = text.split(":")
+    else:
+        host, port = text, None
+    if port is None:
+        return host, None
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise UsageError(f"port {port!r} of {text!r} is no port: write a number from 1 to 65535")
+    return host, int(port)
+
+
+def to_raw_spec(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the spec that a manifest would carry for these arguments, so that one set of checks serves both."""
+    host, port = split_target(options.host)
+    mode = Mode(options.mode) if options.mode else STANDS_FOR.get(port or 587, Mode.STARTTLS)
+    raw: dict[str, Any] = {"host": host, "port": port or DEFAULT_PORTS[mode], "mode": mode.value}
+    tls = {
+        "serverName": options.server_name,
+        "minVersion": options.min_tls if options.min_tls != "1.2" else None,
+        "insecureSkipVerify": options.insecure or None,
+    }
+    raw["tls"] = {key: value for key, value in tls.items() if value is not None}
+    if options.username is not None:
+        raw["credentialsSecretRef"] = {"name": "command-line"}
+        raw["mechanism"] = str(options.mechanism)
+    if options.allow_plaintext_auth:
+        raw["allowPlaintextAuth"] = True
+    if options.helo:
+        raw["heloName"] = options.helo
+    if options.mail_from is not None or options.rcpt_to:
+        raw["envelope"] = {"from": options.mail_from or "", "to": options.rcpt_to}
+    if options.depth:
+        raw["depth"] = str(options.depth)
+    return {key: value for key, value in raw.items() if value != {}}
+
+
+def read_password(source: str | None, username: str) -> str:
+    """Read the password from a file, from standard input (``-``) or from a terminal; one trailing newline is dropped.
+
+    Raises UsageError where there is neither a file nor a terminal to ask.
+    """
+    if source is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "--username needs --password-file FILE (or - for standard input): there is no terminal to ask"
+            )
+        return getpass.getpass(f"Password of {username}: ", stream=sys.stderr)
+    try:
+        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--password-file {source}: {error.strerror}") from None
+    text = raw.decode("utf-8", "surrogateescape")
+    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def build_request(options: argparse.Namespace) -> ProbeRequest:
+    """Turn arguments into a request; raises UsageError with every problem that the manifest checks find."""
+    parsed = specs.parse(to_raw_spec(options))
+    if parsed.spec is None or parsed.problems:
+        raise UsageError("; ".join(f"{FLAGS.get(p.field, p.field)}: {p.message}" for p in parsed.problems))
+    if not 1 <= options.timeout <= 600:
+        raise UsageError(f"--timeout {options.timeout:g}: write seconds from 1 to 600")
+    if options.ca:
+        try:
+            ssl.create_default_context(cafile=options.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"--ca {options.ca}: {error.strerror or 'no PEM certificates in it'}") from None
+    request = specs.to_request(parsed.spec, default_helo=None, credentials_dir=None, ca_file=options.ca, refused=None)
+    return msgspec.structs.replace(request, timeout_seconds=options.timeout, credentials=None)
+
+
+def stage_line(stage: StageResult) -> str:
+    """One progress line: the stage, its time, and what was answered."""
+    name = f"{stage.stage.value}{' after TLS' if stage.after_tls else ''}"
+    said = stage.detail or (f"{stage.reply.code} {' '.join(stage.reply.lines)}" if stage.reply else "")
+    return f"{name:15} {stage.outcome.value:7} {stage.elapsed_ms:6} ms  {said[:100]}".rstrip()
+
+
+async def check(options: argparse.Namespace) -> int:
+    """Run the check and print it; returns the exit code of its outcome."""
+    request = build_request(options)
+    credentials = None
+    if options.username is not None:
+        credentials = Credentials(options.username, read_password(options.password_file, options.username))
+    if options.mode is None:
+        print(f"smtpprobe: no --mode: trying {request.mode}, which port {request.port} stands for", file=sys.stderr)
+    lines: list[TranscriptLine] = []
+    result = await probe(request, credentials, on_stage=progress(options), on_line=lines.append)
+    show(options, request, result, tuple(lines))
+    return EXIT_CODES[result.outcome]
+
+
+def progress(options: argparse.Namespace) -> Callable[[StageResult], None] | None:
+    """Return the printer of stages as they end: on a terminal only, on stderr."""
+    if options.no_progress or not sys.stderr.isatty():
+        return None
+
+    def show_stage(stage: StageResult) -> None:
+        if stage.outcome is not StageOutcome.NOT_REACHED:
+            print(stage_line(stage), file=sys.stderr, flush=True)
+
+    return show_stage
+
+
+def show(
+    options: argparse.Namespace, request: ProbeRequest, result: ProbeResult, lines: tuple[TranscriptLine, ...]
+) -> None:
+    """Print one result in the wanted form."""
+    advice = None
+    if result.verdict is not None:
+        advice = advise(result.verdict.reason, AdviceFacts.of(request, result), options.lang)
+    report = Report(request=request, result=result, advice=advice, lang=options.lang, transcript=lines)
+    output = Output(options.output)
+    if output is Output.TEXT:
+        from smtpprobe.report import text
+
+        print(text(result, request, lang=options.lang, colour=colour_wanted(), transcript=lines))
+    else:
+        print(FORMATS[output](report))
