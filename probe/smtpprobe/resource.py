@@ -42,50 +42,54 @@ class SecretRef(SpecValue, frozen=True, kw_only=True):
 class CaRef(SpecValue, frozen=True, kw_only=True):
     """Where the trusted CA certificates are; ``kind`` is ConfigMap or Secret."""
 
-    kind: str
+    kind: Annotated[str, Meta(max_length=32)]
     name: Annotated[str, Meta(min_length=1, max_length=253)]
     key: Annotated[str, Meta(min_length=1, max_length=253)] = "ca.crt"
 
 
 class TlsSpec(SpecValue, frozen=True, kw_only=True):
-    server_name: str | None = None
+    server_name: Annotated[str, Meta(max_length=253)] | None = None
     ca_ref: CaRef | None = None
-    min_version: str = "1.2"
+    min_version: Annotated[str, Meta(max_length=16)] = "1.2"
     insecure_skip_verify: bool = False
 
 
 class EnvelopeSpec(SpecValue, frozen=True, kw_only=True):
-    from_: str = field(name="from")
-    to: Annotated[tuple[str, ...], Meta(max_length=5)] = ()
+    from_: Annotated[str, Meta(max_length=254)] = field(name="from")
+    to: Annotated[tuple[Annotated[str, Meta(max_length=254)], ...], Meta(max_length=5)] = ()
 
 
 class Schedule(SpecValue, frozen=True, kw_only=True):
     """One of interval (Go duration text, ``30m``), cron (five fields) with timeZone (IANA), or once."""
 
-    interval: str | None = None
-    cron: str | None = None
-    time_zone: str | None = None
+    interval: Annotated[str, Meta(max_length=16)] | None = None
+    cron: Annotated[str, Meta(max_length=128)] | None = None
+    time_zone: Annotated[str, Meta(max_length=64)] | None = None
     once: bool = False
 
 
 class Toleration(SpecValue, frozen=True, kw_only=True):
     """core/v1 Toleration."""
 
-    key: str | None = None
-    operator: str | None = None
-    value: str | None = None
-    effect: str | None = None
+    key: Annotated[str, Meta(max_length=317)] | None = None
+    operator: Annotated[str, Meta(max_length=16)] | None = None
+    value: Annotated[str, Meta(max_length=63)] | None = None
+    effect: Annotated[str, Meta(max_length=32)] | None = None
     toleration_seconds: int | None = None
 
 
 class Location(SpecValue, frozen=True, kw_only=True):
-    node_selector: dict[str, str] = field(default_factory=dict)
+    node_selector: Annotated[dict[str, Annotated[str, Meta(max_length=63)]], Meta(max_length=16)] = field(
+        default_factory=dict
+    )
     tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=16)] = ()
-    service_account_name: str | None = None
+    service_account_name: Annotated[str, Meta(max_length=253)] | None = None
 
 
 class EgressSpec(SpecValue, frozen=True, kw_only=True):
-    expected_cidrs: Annotated[tuple[str, ...], Meta(max_length=32)] = field(name="expectedCIDRs", default=())
+    expected_cidrs: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=32)] = field(
+        name="expectedCIDRs", default=()
+    )
 
 
 class Spec(SpecValue, frozen=True, kw_only=True):
@@ -98,7 +102,7 @@ class Spec(SpecValue, frozen=True, kw_only=True):
     allow_plaintext_auth: bool = False
     mechanism: Mechanism = Mechanism.AUTO
     tls: TlsSpec = TlsSpec()
-    helo_name: str | None = None
+    helo_name: Annotated[str, Meta(max_length=253)] | None = None
     envelope: EnvelopeSpec | None = None
     depth: Depth | None = None
     schedule: Schedule = Schedule()
