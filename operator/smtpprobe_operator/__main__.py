@@ -1,0 +1,44 @@
+"""``smtpprobe-operator``: ``run`` in a cluster (the default), ``local FOLDER`` without one."""
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+EXIT_OWN_FAULT = 3
+NEEDED = ("kopf", "kubernetes", "prometheus_client")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the operator; exit 0 after a signal, 3 for usage and what is missing."""
+    parser = argparse.ArgumentParser(prog="smtpprobe-operator", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("run", help="watch SmtpProbes in the cluster (the default)")
+    folder = commands.add_parser("local", help="run the manifests of a folder on this machine, without a cluster")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"smtpprobe-operator needs {', '.join(missing)}: pip install 'smtpprobe[operator]'", file=sys.stderr)
+        return EXIT_OWN_FAULT
+    from smtpprobe_operator import local
+
+    local.arguments(folder)
+    options = parser.parse_args(argv)
+    return asyncio.run(local.local(options)) if options.command == "local" else _run()
+
+
+def _run() -> int:
+    from smtpprobe_operator import app, logs, settings
+
+    try:
+        chosen = settings.from_environment(os.environ)
+    except settings.SettingsError as error:
+        print(f"smtpprobe-operator: {error}", file=sys.stderr)
+        return EXIT_OWN_FAULT
+    logs.configure(chosen.log_level)
+    return logs.reported(lambda: asyncio.run(app.serve(chosen)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Runs under way: one a probe, few at a time, few to one host."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from smtpprobe.resource import RunRef, Spec
+from smtpprobe_operator.jobs import POD_MARGIN_SECONDS, job_name
+from smtpprobe_operator.registry import LoginKey, Probe, login_key
+
+
+class Flight(msgspec.Struct, kw_only=True):
+    """One run under way. ``login`` is the account that it may log in to, ``checks`` how often it was looked after."""
+
+    uid: str
+    namespace: str
+    job: str
+    run: RunRef
+    host: str
+    started: datetime
+    pod_deadline: float
+    login: LoginKey | None = None
+    checks: int = 0
+
+
+def flight_of(probe: Probe, spec: Spec, run: RunRef, started: datetime) -> Flight:
+    """Describe a run of a probe as it is now."""
+    return Flight(
+        uid=probe.uid,
+        namespace=probe.namespace,
+        job=job_name(probe.uid, run),
+        run=run,
+        host=host_key(spec),
+        started=started,
+        pod_deadline=float(spec.timeout_seconds + POD_MARGIN_SECONDS),
+        login=login_key(probe),
+    )
+
+
+def host_key(spec: Spec) -> str:
+    return spec.host.lower().rstrip(".")
+
+
+class Flights:
+    """The runs under way, by the uid of their probe."""
+
+    def __init__(self, *, max_runs: int, max_per_host: int) -> None:
+        self._max_runs = max_runs
+        self._max_per_host = max_per_host
+        self._flights: dict[str, Flight] = {}
+
+    def full(self) -> bool:
+        return len(self._flights) >= self._max_runs
+
+    def host_free(self, host: str) -> bool:
+        """Whether one more session to this host may start now."""
+        return sum(1 for flight in self._flights.values() if flight.host == host) < self._max_per_host
+
+    def logins(self, login: LoginKey | None) -> int:
+        """How many runs may be logging in to this account now."""
+        return sum(1 for flight in self._flights.values() if login is not None and flight.login == login)
+
+    def start(self, flight: Flight) -> None:
+        self._flights[flight.uid] = flight
+
+    def get(self, uid: str) -> Flight | None:
+        return self._flights.get(uid)
+
+    def end(self, uid: str) -> Flight | None:
+        return self._flights.pop(uid, None)
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(tuple(self._flights.values()))
+
+    def __len__(self) -> int:
+        return len(self._flights)
