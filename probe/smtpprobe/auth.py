@@ -8,9 +8,13 @@ would look like a wrong password. The password travels in TLS, or the user allow
 
 import base64
 import binascii
+import hmac
+import json
+import secrets
 from abc import ABC, abstractmethod
 from typing import Final
 
+from smtpprobe import scram
 from smtpprobe.credentials import Credentials
 from smtpprobe.vocabulary import Mechanism, Reason
 
@@ -30,7 +34,7 @@ def choose(wanted: Mechanism, offered: tuple[str, ...]) -> Mechanism | Reason:
     if not names:
         return Reason.AUTH_NOT_OFFERED
     for mechanism in AUTO_ORDER if wanted is Mechanism.AUTO else (wanted,):
-        if mechanism.value in names and mechanism in _EXCHANGES:
+        if mechanism.value in names:
             return mechanism
     return Reason.MECHANISM_UNSUPPORTED
 
@@ -72,8 +76,9 @@ class Exchange(ABC):
     @abstractmethod
     def _respond(self, payload: bytes) -> bytes | None: ...
 
-    def _give_up(self, problem: str) -> None:
+    def _give_up(self, problem: str) -> bytes | None:
         self.problem = problem
+        return None
 
     def _command(self, response: bytes) -> bytes:
         name = b"AUTH " + self.mechanism.value.encode()
@@ -129,4 +134,82 @@ class Login(Exchange):
         return base64.b64encode((self._user, self._password)[self._step - 1])
 
 
-_EXCHANGES: Final[dict[Mechanism, type[Exchange]]] = {kind.mechanism: kind for kind in (Plain, Login)}
+class CramMd5(Exchange):
+    """CRAM-MD5 (RFC 2195): the digest leaves only for a challenge that is one."""
+
+    mechanism = Mechanism.CRAM_MD5
+
+    def first(self) -> bytes:
+        return b"AUTH CRAM-MD5"
+
+    def _respond(self, payload: bytes) -> bytes | None:
+        if self.finished:
+            return self._give_up("the server asked again after the CRAM-MD5 digest")
+        asked = challenge(payload)
+        if asked is None:
+            return self._give_up("the CRAM-MD5 challenge is empty or no base64")
+        self.finished = True
+        digest = hmac.new(self._password, asked, "md5").hexdigest().encode()
+        return base64.b64encode(self._user + b" " + digest)
+
+
+class ScramSha256(Exchange):
+    """SCRAM-SHA-256 without channel binding (RFC 5802, 7677); ``nonce`` is for tests with published vectors."""
+
+    mechanism = Mechanism.SCRAM_SHA_256
+
+    def __init__(self, credentials: Credentials, nonce: str | None = None) -> None:
+        super().__init__(credentials)
+        self._client = scram.Client(self._user, self._password, nonce or secrets.token_urlsafe(18))
+        self._proven = False
+
+    def first(self) -> bytes:
+        return self._command(self._client.first())
+
+    def _respond(self, payload: bytes) -> bytes | None:
+        asked = challenge(payload)
+        if self._proven:
+            if asked is None or not self._client.server_knows(asked):
+                return self._give_up("the server could not prove that it knows the password")
+            return b""
+        if asked is None and not payload.strip(b"="):
+            return base64.b64encode(self._client.first()) if self._answers == 1 else self._give_up("empty challenge")
+        final = self._client.final(asked) if asked is not None else None
+        if final is None:
+            return self._give_up("the SCRAM challenge is malformed, or asks for too few or too many iterations")
+        self._proven = self.finished = True
+        return base64.b64encode(final)
+
+
+class XOAuth2(Exchange):
+    """XOAUTH2 (Google, Microsoft): the password is the access token; a JSON challenge tells why it was refused."""
+
+    mechanism = Mechanism.XOAUTH2
+
+    def first(self) -> bytes:
+        line = self._command(self._response())
+        self.finished = b" " in line[5:]
+        return line
+
+    def _respond(self, payload: bytes) -> bytes | None:
+        if _is_json(challenge(payload)):
+            return b""  # the refusal itself, 535, comes only after an empty response
+        if self._answers > 1:
+            return self._give_up("the server asked again after the whole XOAUTH2 response")
+        self.finished = True
+        return base64.b64encode(self._response())
+
+    def _response(self) -> bytes:
+        return b"user=" + self._user + b"\x01auth=Bearer " + self._password + b"\x01\x01"
+
+
+def _is_json(text: bytes | None) -> bool:
+    try:
+        return isinstance(json.loads(text or b""), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+_EXCHANGES: Final[dict[Mechanism, type[Exchange]]] = {
+    kind.mechanism: kind for kind in (Plain, Login, CramMd5, ScramSha256, XOAuth2)
+}
