@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from smtpprobe import faults
-from smtpprobe.faults import Fault, Limit, fault
+from smtpprobe.faults import Fault, fault
 from smtpprobe.model import Reply, TranscriptLine
 from smtpprobe.redact import Redactor, sanitize
 from smtpprobe.replies import Malformed, RawReply, ReplyReader
 from smtpprobe.tls import Seen
 from smtpprobe.vocabulary import Note, Reason, Stage
-from smtpprobe.wire import Cut, Ended, Wire
+from smtpprobe.wire import Cut, Ended, Limit, Wire
 
 _LINE_CHARS = 512
 # Bytes that can no longer become a reply are not waited for as long as a slow reply is.
@@ -127,11 +127,11 @@ class Dialogue:
         if echoed:
             self.notes.add(Note.CREDENTIAL_ECHOED)
         last = len(texts) - 1
-        for at, line in enumerate(safe):
-            self._show("S", f"{raw.code}{' ' if at == last else '-'}{line}")
+        for at, shown in enumerate(safe):
+            self._show("S", f"{raw.code}{' ' if at == last else '-'}{shown}")
         if raw.code == 421:
             self.alive = False
-        text = "\n".join(f"{raw.code}{' ' if at == last else '-'}{line}" for at, line in enumerate(texts))
+        text = "\n".join(f"{raw.code}{' ' if at == last else '-'}{one}" for at, one in enumerate(texts))
         return Heard(raw, self._stored(raw.code, safe, stage), text)
 
     def _stored(self, code: int, safe: tuple[str, ...], stage: Stage) -> Reply:

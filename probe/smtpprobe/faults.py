@@ -12,7 +12,7 @@ from smtpprobe.redact import sanitize
 from smtpprobe.replies import Malformed
 from smtpprobe.tls import Seen, verify_reason
 from smtpprobe.vocabulary import Mode, Note, Reason, Stage
-from smtpprobe.wire import Cut, Ended, Handshake
+from smtpprobe.wire import Cut, Ended, Handshake, Limit
 
 _EXCERPT = 64
 _BANNERS: tuple[tuple[bytes, str], ...] = (
@@ -31,13 +31,6 @@ _BANNERS: tuple[tuple[bytes, str], ...] = (
 _PROTOCOL_WORDS = ("UNSUPPORTED_PROTOCOL", "ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW")
 _ALERT_HANDSHAKE_FAILURE, _ALERT_INSUFFICIENT_SECURITY, _ALERT_CERTIFICATE_REQUIRED = 40, 71, 116
 _ALERT_BAD_CERTIFICATE, _ALERT_PROTOCOL_VERSION, _ALERT_UNRECOGNIZED_NAME = 42, 70, 112
-
-
-class Limit(NamedTuple):
-    """A moment on the loop's clock and the name that a sentence gives it, such as ``20 s (limit reply)``."""
-
-    deadline: float
-    words: str
 
 
 class Fault(NamedTuple):
@@ -92,7 +85,7 @@ def no_greeting(ended: Ended, pending: bytes, limit: Limit) -> Fault:
     if pending:
         return fault(Reason.CONNECTION_CLOSED, "closed-in-greeting", f"closed after {excerpt(pending)!r}")
     how = "reset" if ended.how is Cut.RESET else "closed"
-    detail = f"the connection was accepted, then {how} before the greeting: no mail server behind it, or it bars this address"
+    detail = f"accepted, then {how} before the greeting: no mail server behind the port, or it bars this address"
     others = (Reason.EGRESS_IP_NOT_AUTHORIZED, Reason.SERVICE_UNAVAILABLE)
     return fault(Reason.CONNECT_RESET, f"{how}-before-greeting", detail, *others, confidence=0.8)
 

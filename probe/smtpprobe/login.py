@@ -8,11 +8,12 @@ import msgspec
 from smtpprobe import auth
 from smtpprobe.credentials import Credentials, fingerprint, new_salt, user_shape
 from smtpprobe.dialogue import Dialogue, Heard
-from smtpprobe.faults import Fault, Limit, fault
+from smtpprobe.faults import Fault, fault
 from smtpprobe.model import AuthFacts, ProbeRequest, Verdict
 from smtpprobe.redact import Redactor
 from smtpprobe.replies import mechanisms
 from smtpprobe.vocabulary import REASONS, Note, Reason, Stage
+from smtpprobe.wire import Limit
 
 _HIDDEN = "[credentials]"
 

@@ -64,7 +64,7 @@ class _Log:
         raw.pop("reply", None)
         if "recipient" in raw:
             raw["recipient"] = shorten_local_parts(raw["recipient"])
-        print(json.dumps(raw | {"said": self._lines}), flush=True)  # noqa: T201 - standard output is the transcript
+        print(json.dumps(raw | {"said": self._lines}), flush=True)
         self._lines = []
 
 

@@ -5,9 +5,9 @@
     Reply-line     = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF
     Reply-code     = %x32-35 %x30-35 %x30-39
 
-Stock clients take ``int(line[:3])`` of the last line: ``554-`` followed by ``220`` passes there as a success. Here every
-line has the grammar above and the code of the first one, or the reply is ``Malformed``. How the bytes were cut into
-segments never changes what is read.
+Stock clients take ``int(line[:3])`` of the last line: ``554-`` followed by ``220`` passes there as a success. Here
+every line has the grammar above and the code of the first one, or the reply is ``Malformed``. How the bytes were cut
+into segments never changes what is read.
 """
 
 import re
@@ -37,7 +37,7 @@ class RawReply(NamedTuple):
 
 
 class Malformed(NamedTuple):
-    """What cannot be a reply. ``reason`` is MalformedReply or ReplyTooLong, ``excerpt`` the begin of the line at fault."""
+    """What cannot be a reply: MalformedReply or ReplyTooLong, the sentence, the begin of the line at fault."""
 
     reason: Reason
     detail: str
@@ -52,7 +52,7 @@ class NeedMore(NamedTuple):
 
 
 class Ehlo(NamedTuple):
-    """An EHLO reply: the greeting line, then one string a keyword line, the keyword in upper case (RFC 5321 §4.1.1.1)."""
+    """An EHLO reply (RFC 5321 §4.1.1.1): its first line, then one string a keyword line, the keyword in upper case."""
 
     first_line: bytes
     keywords: tuple[str, ...]

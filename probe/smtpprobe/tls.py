@@ -144,7 +144,7 @@ def facts(
 
 
 def _load(der: bytes) -> "x509.Certificate | None":
-    from cryptography import x509  # noqa: PLC0415 - see the module's docstring
+    from cryptography import x509
 
     try:
         return x509.load_der_x509_certificate(der)
@@ -177,7 +177,7 @@ def name_matches(server_name: str, sans: tuple[str, ...]) -> bool:
 
 
 def _sans(certificate: "x509.Certificate") -> tuple[str, ...]:
-    from cryptography import x509  # noqa: PLC0415 - see the module's docstring
+    from cryptography import x509
 
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -189,7 +189,7 @@ def _sans(certificate: "x509.Certificate") -> tuple[str, ...]:
 
 
 def _describe(certificate: "x509.Certificate") -> Certificate:
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - see the module's docstring
+    from cryptography.hazmat.primitives import hashes
 
     return Certificate(
         subject=_name(certificate, "subject"),
@@ -210,7 +210,7 @@ def _name(certificate: "x509.Certificate", which: str) -> str:
 
 
 def _key(certificate: "x509.Certificate") -> str:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see the module's docstring
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         key: Any = certificate.public_key()

@@ -24,6 +24,13 @@ _BANNER_REST = 1.0
 _READ = 64 * 1024
 
 
+class Limit(NamedTuple):
+    """A moment on the loop's clock and the name that a sentence gives it, such as ``20 s (limit reply)``."""
+
+    deadline: float
+    words: str
+
+
 class Cut(StrEnum):
     """Why no more bytes come."""
 
@@ -68,8 +75,8 @@ _ERRNO: dict[int, tuple[Reason, str, str]] = {
 _PROHIBITED = (Reason.CONNECT_PROHIBITED, "no way to this address from here", "transport:connect-prohibited")
 
 
-async def connect(address: Address, seconds: float, limit: str) -> "Wire | NotConnected":
-    """Open TCP to one address within ``seconds``; ``limit`` is the name of that limit, for the sentence."""
+async def connect(address: Address, limit: Limit) -> "Wire | NotConnected":
+    """Open TCP to one address."""
     loop = asyncio.get_running_loop()
     try:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
@@ -77,17 +84,14 @@ async def connect(address: Address, seconds: float, limit: str) -> "Wire | NotCo
         return _not_connected(error)
     sock.setblocking(False)
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout_at(limit.deadline):
             await loop.sock_connect(sock, cast("tuple[str, int]", address.sockaddr))
         _transport, wire = await loop.create_connection(Wire, sock=sock)
-    except TimeoutError as error:
-        sock.close()
-        if error.errno is not None:
-            return _not_connected(error)
-        detail = f"no answer to SYN within {seconds:.3g} s (limit {limit})"
-        return NotConnected(Reason.CONNECT_TIMEOUT, detail, "transport:connect-timeout")
     except OSError as error:
         sock.close()
+        if isinstance(error, TimeoutError) and error.errno is None:
+            detail = f"no answer to SYN within {limit.words}"
+            return NotConnected(Reason.CONNECT_TIMEOUT, detail, "transport:connect-timeout")
         return _not_connected(error)
     except asyncio.CancelledError:
         sock.close()

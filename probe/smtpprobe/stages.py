@@ -1,0 +1,323 @@
+"""What each stage of a session says and how its answer is read; ``session`` walks them in the order of ``plan``.
+
+A stage returns ``Done`` or ``Fault`` and leaves facts behind (features, notes, the TLS session). Refusals in words are
+for ``classify``; silence, cuts and nonsense for ``faults``.
+"""
+
+import asyncio
+import re
+import ssl
+from typing import NamedTuple
+
+from smtpprobe import faults, tls
+from smtpprobe.classify import SessionFacts, classify
+from smtpprobe.dialogue import Dialogue, Heard, LineSink
+from smtpprobe.faults import Fault, fault
+from smtpprobe.login import Login
+from smtpprobe.model import AddressAttempt, Features, ProbeRequest, Reply, Verdict
+from smtpprobe.plan import SLOW_GREETING, Limits, Step
+from smtpprobe.redact import Redactor
+from smtpprobe.replies import mechanisms, offered, parse_ehlo
+from smtpprobe.resolve import Address, NotResolved, resolve
+from smtpprobe.vocabulary import Mode, Note, Reason, Stage
+from smtpprobe.wire import Limit, NotConnected, Wire, connect
+
+_FTP = re.compile(r"\bFTP", re.IGNORECASE)
+_STARRED = re.compile(r"\*{4}")
+_MASKED_KEYWORD = re.compile(r"X{4}")
+_CONNECT_ORDER = (Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_RESET, Reason.CONNECT_PROHIBITED)
+
+
+class Done(NamedTuple):
+    """A stage that passed."""
+
+    reply: Reply | None = None
+    detail: str | None = None
+
+
+class CannotRun(Exception):  # noqa: N818 - it is no error of the program
+    """The request cannot be carried out; says which reason and what to change."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Clock(NamedTuple):
+    """The limits of a run that began at ``began`` (the loop's clock)."""
+
+    began: float
+    limits: Limits
+
+    def limit(self, name: str, seconds: float) -> Limit:
+        """Return a limit from now on, or that of the whole run where it comes first."""
+        now, end = asyncio.get_running_loop().time(), self.began + self.limits.total
+        if now + seconds <= end:
+            return Limit(now + seconds, f"{seconds:.3g} s (limit {name})")
+        return Limit(end, f"{self.limits.total:.3g} s (limit total)")
+
+    def reply(self) -> Limit:
+        """Return the limit of an ordinary reply."""
+        return self.limit("reply", self.limits.reply)
+
+
+class Stages:
+    """The stages of one session and the facts that they leave."""
+
+    def __init__(
+        self,
+        request: ProbeRequest,
+        mode: Mode,
+        clock: Clock,
+        *,
+        login: Login,
+        redactor: Redactor,
+        on_line: LineSink | None,
+    ) -> None:
+        self.request = request
+        self.mode = mode
+        self.clock = clock
+        self.login = login
+        self.notes: dict[Note, None] = {}
+        self.attempts: list[AddressAttempt] = []
+        self.address: Address | None = None
+        self.wire: Wire | None = None
+        self.dialogue: Dialogue | None = None
+        self.seen = tls.Seen()
+        self.tls: ssl.SSLObject | None = None
+        self.features = Features()
+        self.banner = ""
+        self.ehlo_lines: list[str] = []
+        self._redactor = redactor
+        self._on_line = on_line
+        self._addresses: tuple[Address, ...] = ()
+        self._context: asyncio.Task[ssl.SSLContext | tls.Unusable] | None = None
+
+    def prepare(self) -> None:
+        """Begin what takes longer than a round trip: OpenSSL reads the system's CA bundle during the first ones."""
+        if self.mode is not Mode.PLAIN:
+            self._context = asyncio.ensure_future(asyncio.to_thread(tls.context, self.request.tls))
+
+    @property
+    def talk(self) -> Dialogue:
+        """The conversation; there is one in every stage after ``connect``."""
+        assert self.dialogue is not None  # noqa: S101 - the plan connects first
+        return self.dialogue
+
+    @property
+    def alive(self) -> bool:
+        """Say whether the server can still be asked."""
+        return self.dialogue is not None and self.dialogue.alive
+
+    @property
+    def server_name(self) -> str:
+        """The name that the certificate must carry."""
+        return (self.request.tls.server_name or self.request.host).rstrip(".")
+
+    async def run(self, step: Step, recipient: str | None) -> Done | Fault:
+        """Carry out one step."""
+        match step.stage:
+            case Stage.DNS:
+                return await self._dns()
+            case Stage.CONNECT:
+                return await self._connect()
+            case Stage.GREETING:
+                return await self._greeting()
+            case Stage.EHLO:
+                return await self._ehlo(step)
+            case Stage.STARTTLS:
+                return await self._starttls()
+            case Stage.TLS:
+                return await self._handshake()
+            case Stage.AUTH:
+                return await self._auth()
+            case Stage.MAIL:
+                assert self.request.envelope is not None  # noqa: S101 - checked before the walk
+                return await self._command(f"MAIL FROM:<{self.request.envelope.mail_from}>", Stage.MAIL, {250})
+            case Stage.RCPT:
+                return await self._command(f"RCPT TO:<{recipient}>", Stage.RCPT, {250, 251, 252})
+            case _:
+                raise CannotRun(Reason.SPEC_INVALID, "depth message is not available yet: use depth envelope")
+
+    async def _dns(self) -> Done | Fault:
+        limit = self.clock.limit("dns", self.clock.limits.dns)
+        left = limit.deadline - asyncio.get_running_loop().time()
+        found = await resolve(self.request.host, self.request.port, left)
+        if isinstance(found, NotResolved):
+            return Fault(Verdict(reason=found.reason, rule=found.rule), found.detail)
+        self._addresses = found
+        return Done()
+
+    async def _connect(self) -> Done | Fault:
+        loop = asyncio.get_running_loop()
+        whole = self.clock.limit("connect, all addresses", self.clock.limits.connect_all)
+        failures: dict[str, NotConnected] = {}
+        for address in self._addresses:
+            began = loop.time()
+            one = self.clock.limit("connect", self.clock.limits.connect)
+            limit = one if one.deadline <= whole.deadline else whole
+            if limit.deadline <= began or self.address is not None:
+                self.attempts.append(AddressAttempt(ip=address.ip))
+                continue
+            end = await connect(address, limit)
+            elapsed = round((loop.time() - began) * 1000)
+            if isinstance(end, NotConnected):
+                failures[address.ip] = end
+                self.attempts.append(AddressAttempt(ip=address.ip, tried=True, reason=end.reason, elapsed_ms=elapsed))
+                continue
+            self.attempts.append(AddressAttempt(ip=address.ip, tried=True, connected=True, elapsed_ms=elapsed))
+            self.address, self.wire = address, end
+            self.dialogue = Dialogue(end, self._redactor, self.clock.began, self._on_line)
+        return Done() if self.address is not None else _not_connected(failures)
+
+    async def _greeting(self) -> Done | Fault:
+        began = asyncio.get_running_loop().time()
+        limits = self.clock.limits
+        limit = self.clock.limit("greeting", limits.greeting)
+        latest = self.clock.began + limits.greeting_latest
+        if latest < limit.deadline:
+            limit = Limit(latest, f"{latest - began:.3g} s (limit greeting, cut by total {limits.total:.3g} s)")
+        heard = await self.talk.hear(Stage.GREETING, limit)
+        if asyncio.get_running_loop().time() - began > SLOW_GREETING:
+            self.notes[Note.GREETING_SLOW] = None
+        if isinstance(heard, Fault):
+            return heard
+        self.banner = " ".join(heard.reply.lines)
+        if _STARRED.search(self.banner):
+            self.notes[Note.MIDDLEBOX_SUSPECTED] = None
+        if heard.code == 220:
+            return Done(heard.reply)
+        if heard.code < 400:
+            detail = f"a greeting begins with 220, this one with {heard.code}"
+            return fault(Reason.PROTOCOL_ERROR, "greeting-code", detail, reply=heard.reply)
+        return self._refused(Stage.GREETING, heard)
+
+    async def _ehlo(self, step: Step) -> Done | Fault:
+        name = self.request.helo_name.encode("ascii")
+        heard = await self.talk.ask(b"EHLO " + name, Stage.EHLO, self.clock.reply())
+        helo = isinstance(heard, Heard) and heard.code in {500, 502}
+        if helo:
+            heard = await self.talk.ask(b"HELO " + name, Stage.EHLO, self.clock.reply())
+        if isinstance(heard, Fault):
+            return heard
+        if heard.code != 250:
+            return self._ehlo_refused(step, heard)
+        if helo:
+            self.notes[Note.NO_ESMTP] = None
+        keywords = () if helo else parse_ehlo(heard.raw).keywords
+        self.ehlo_lines.append(heard.reply.lines[0])
+        if step.after_tls:
+            self.features = Features(before_tls=self.features.before_tls, after_tls=keywords)
+        else:
+            self.features = Features(before_tls=keywords)
+        self._feature_notes()
+        return Done(heard.reply)
+
+    def _ehlo_refused(self, step: Step, heard: Heard) -> Fault:
+        if _FTP.search(self.banner) and heard.code >= 500:
+            detail = f"this is an FTP server: {self.banner[:64]!r}"
+            return fault(Reason.NOT_SMTP, "not-smtp", detail, reply=heard.reply)
+        refused = self._refused(Stage.EHLO, heard)
+        again = step.after_tls and self.mode is Mode.STARTTLS
+        if again and heard.code != 421 and refused.verdict.rule.startswith(("code-", "unknown")):
+            detail = "the server wants no EHLO after STARTTLS, against RFC 3207 §4.2"
+            return fault(Reason.PROTOCOL_ERROR, "ehlo-after-tls", detail, reply=heard.reply)
+        return refused
+
+    def _feature_notes(self) -> None:
+        before, after = self.features.before_tls, self.features.after_tls
+        if before is None:
+            return
+        if any(_MASKED_KEYWORD.match(line) for line in before):
+            self.notes[Note.MIDDLEBOX_SUSPECTED] = None
+        if mechanisms(before):
+            self.notes[Note.PLAINTEXT_AUTH_OFFERED] = None
+            if after is not None and not mechanisms(after):
+                self.notes[Note.AUTH_ONLY_BEFORE_TLS] = None
+
+    async def _starttls(self) -> Done | Fault:
+        if not offered(self.features.before_tls or (), "STARTTLS"):
+            hidden = "; a middlebox seems to hide it" if Note.MIDDLEBOX_SUSPECTED in self.notes else ""
+            return fault(Reason.TLS_NOT_OFFERED, "starttls-absent", f"the server does not offer STARTTLS{hidden}")
+        heard = await self.talk.ask(b"STARTTLS", Stage.STARTTLS, self.clock.reply())
+        if isinstance(heard, Fault):
+            return heard
+        if heard.code != 220:
+            return self._refused(Stage.STARTTLS, heard)
+        extra = await self.talk.unread()
+        if extra:
+            self.talk.alive = False
+            detail = f"bytes after the reply to STARTTLS and before TLS: {faults.excerpt(extra)!r}"
+            return fault(Reason.STARTTLS_INJECTION, "bytes-after-starttls", detail, reply=heard.reply)
+        return Done(heard.reply)
+
+    async def _handshake(self) -> Done | Fault:
+        assert self._context is not None and self.wire is not None  # noqa: S101, PT018 - the plan connects first
+        context = await self._context
+        if isinstance(context, tls.Unusable):
+            raise CannotRun(Reason.SPEC_INVALID, context.detail)
+        self.seen.watch(context)
+        limit = self.clock.limit("tls", self.clock.limits.tls)
+        end = await self.wire.handshake(context, self.server_name, limit.deadline)
+        self.tls = self.wire.tls
+        if self.tls is None:
+            self.talk.alive = False
+            return faults.handshake(end, self.seen, self.mode, limit)
+        self.talk.secured(self.seen)
+        cipher = self.tls.cipher()
+        return Done(detail=f"{self.tls.version()} {cipher[0] if cipher else ''}".strip())
+
+    async def _auth(self) -> Done | Fault:
+        plain = self.mode is Mode.PLAIN
+        keywords = (self.features.before_tls if plain else self.features.after_tls) or ()
+        if plain and not self.request.allow_plaintext_auth:
+            use = "starttls" if offered(keywords, "STARTTLS") else "starttls (port 587) or smtps (port 465)"
+            detail = f"no login is sent without TLS: use mode {use}, or set spec.allowPlaintextAuth"
+            return fault(Reason.PLAINTEXT_AUTH_REFUSED, "plaintext-auth", detail, notes=frozenset({Note.NOT_SENT}))
+        end = await self.login.run(self.talk, keywords, self.clock.reply, self._redactor)
+        if isinstance(end, Fault):
+            return end
+        if end.code == 235:
+            return Done(end.reply)
+        refused = self._refused(Stage.AUTH, end)
+        self.login.refused_with(end.code, refused.verdict.reason)
+        return refused
+
+    async def _command(self, line: str, stage: Stage, good: set[int]) -> Done | Fault:
+        heard = await self.talk.ask(line.encode("ascii"), stage, self.clock.reply())
+        if isinstance(heard, Fault):
+            return heard
+        if heard.code not in good:
+            return self._refused(stage, heard)
+        if heard.code == 252:
+            self.notes[Note.RECIPIENT_UNVERIFIABLE] = None
+        return Done(heard.reply)
+
+    def _refused(self, stage: Stage, heard: Heard) -> Fault:
+        if heard.code < 400:
+            detail = f"{heard.code} is no answer to this command"
+            self.talk.alive = False
+            return fault(Reason.PROTOCOL_ERROR, "unexpected-code", detail, reply=heard.reply)
+        return Fault(classify(stage, heard.text, self._facts()), "", heard.reply)
+
+    def _facts(self) -> SessionFacts:
+        envelope = self.request.envelope
+        return SessionFacts(
+            host=self.request.host,
+            banner=self.banner,
+            mode=self.mode,
+            tls_active=self.tls is not None,
+            login_sent=self.login.facts.sent,
+            own_ips=(self.wire.local[0],) if self.wire is not None else (),
+            mail_from=envelope.mail_from if envelope else None,
+            rcpt_to=envelope.rcpt_to if envelope else (),
+        )
+
+
+def _not_connected(failures: dict[str, NotConnected]) -> Fault:
+    first = min(failures.values(), key=lambda failure: _CONNECT_ORDER.index(failure.reason))
+    detail = "; ".join(f"{ip}: {failure.detail}" for ip, failure in failures.items())
+    others = dict.fromkeys(failure.reason for failure in failures.values() if failure.reason is not first.reason)
+    rule = first.rule.removeprefix("transport:")
+    return fault(first.reason, rule, detail, *others, confidence=0.8 if others else 1.0)
