@@ -33,10 +33,13 @@ _ESCAPED: Final = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 _HALF_ESCAPE: Final = re.compile(r"\\(?:x[0-9A-Fa-f]?)?$")
 
 _WINDOW: Final = 8
+_NOT_QUOTED_PRINTABLE: Final = re.compile(rb"[^\x21-\x3c\x3e-\x7e]")
 _ANY_HEX_ESCAPE: Final = re.compile(rb"(?:%|=|\+|\\x|0x|\\u00|&#x)([0-9a-f]{2});?")
 _BASE64_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789+/"
 _TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
 _NOT_BASE64: Final = bytes(b for b in range(256) if b not in _BASE64_CHARS + b"-_")
+# "Username:" and "Password:" as LOGIN prompts, which Postfix repeats in its refusal: no echo of a password like them.
+_PROMPTS: Final = re.compile(rb"(?<![a-z0-9+/])(?:ugfzc3dvcmq6|vxnlcm5hbwu6)(?![a-z0-9+/=])")
 _ENCODINGS: Final = ("latin-1", "cp949", "gb18030", "utf-16-le")
 
 
@@ -145,7 +148,7 @@ class Redactor:
     def _in_view(self, view: bytes) -> bool:
         if any(secret in view for secret in self._plain):
             return True
-        squeezed = _squeeze(view)
+        squeezed = _squeeze(_PROMPTS.sub(b"", view))
         if any(form in squeezed for form in self._short):
             return True
         return any(squeezed[i : i + _WINDOW] in self._windows for i in range(len(squeezed) - _WINDOW + 1))
@@ -184,10 +187,7 @@ def _spellings(password: str, raw: bytes) -> Iterator[bytes]:
     for escaped in (html.escape(text), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
         yield escaped.encode()
     yield re.sub(rb'(["\\])', rb"\\\1", raw)
-    yield _ANY_NOT_PRINTABLE.sub(lambda hit: b"=%02x" % hit[0][0], raw)
-
-
-_ANY_NOT_PRINTABLE: Final = re.compile(rb"[^\x21-\x3c\x3e-\x7e]")
+    yield _NOT_QUOTED_PRINTABLE.sub(lambda hit: b"=%02x" % hit[0][0], raw)
 
 
 def _views(raw: bytes) -> Iterator[bytes]:
