@@ -3,11 +3,14 @@
 The first rule that matches decides. The files are read in the order of their names: client-side errors, providers'
 own words, words of any server, enhanced codes, stage and code. What the last ones know is little, and their confidence
 says so. Codes alone are right in a third of real replies at best; the words decide.
+
+What is loaded is ``rules.json``, made from those files by ``tools/compile_rules.py``: no TOML to parse, and for each
+three letters the patterns that have a chance in a text with them. Patterns are compiled when first needed.
 """
 
 import functools
 import re
-import tomllib
+from collections.abc import Callable
 from importlib import resources
 
 import msgspec
@@ -16,11 +19,7 @@ from smtpprobe.model import Alternative, Value, Verdict
 from smtpprobe.normalize import Normal, normalize, quoted_address
 from smtpprobe.vocabulary import Mode, Reason, Stage
 
-__all__ = ["Rule", "SessionFacts", "classify", "quoted_address", "rules"]
-
-_METACHARACTERS = re.compile(
-    r"\([^()]*\)\??|\[[^\]]*\](?:\{[^}]*\}|\?)?|\.\{[^}]*\}|\\[bdws.](?:\{[^}]*\}|\?)?|.\?|[.^$|]"
-)
+__all__ = ["Rule", "SessionFacts", "classify", "quoted_address"]
 
 
 class SessionFacts(Value, frozen=True, kw_only=True):
@@ -37,9 +36,9 @@ class SessionFacts(Value, frozen=True, kw_only=True):
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One rule: every condition given must hold; ``text`` holds if one of its patterns is found.
+    """One rule: every condition given must hold; ``text`` holds if one of its patterns is found, ``unless`` if none is.
 
-    ``stages``: where it can stand. ``codes``: prefixes of the basic code, ``enhanced`` of the enhanced one. ``host``: the
+    ``stages``: where it can stand. ``codes``: prefixes of the basic code; ``enhanced`` of the enhanced one. ``host``: the
     server's name or banner contains one of these. ``names``: the text names this party of the envelope (``mail_from`` or
     ``rcpt_to``). ``login``, ``tls``: AUTH was sent, TLS was up. ``client``: only for texts without a reply code, which
     are errors of a client library. ``also``: the other reasons that the same words can have, likeliest first.
@@ -48,11 +47,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     reason: Reason
     confidence: float
-    example: tuple[str, str]
     also: tuple[Reason, ...] = ()
     text: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
-    stages: frozenset[Stage] = frozenset()
+    stages: tuple[Stage, ...] = ()
     codes: tuple[str, ...] = ()
     enhanced: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
@@ -60,79 +58,59 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     login: bool | None = None
     tls: bool | None = None
     client: bool = False
-    facts: SessionFacts = SessionFacts()
+
+    def verdict(self) -> Verdict:
+        """Return what this rule says; the doubt that is left is shared out among ``also``."""
+        rest, found = 1 - self.confidence, []
+        for reason in self.also:
+            found.append(Alternative(reason=reason, confidence=round(rest * 0.6, 3)))
+            rest *= 0.4
+        return Verdict(reason=self.reason, confidence=self.confidence, alternatives=tuple(found), rule=self.id)
 
 
-class _Pattern:
-    """A pattern that is compiled when its longest literal first turns up in a text."""
-
-    __slots__ = ("_search", "literal", "source")
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.literal = max(_METACHARACTERS.split(source), key=len)
-        self._search = None if self.literal != source else self._contains
-
-    def _contains(self, text: str) -> bool:
-        return self.literal in text
-
-    def found(self, text: str) -> bool:
-        if self.literal not in text:
-            return False
-        if self._search is None:
-            self._search = re.compile(self.source).search
-        return bool(self._search(text))
-
-
-class _Prepared:
-    __slots__ = ("patterns", "rule", "unless", "verdict")
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-        self.patterns = [_Pattern(source) for source in rule.text]
-        self.unless = [_Pattern(source) for source in rule.unless]
-        self.verdict = Verdict(
-            reason=rule.reason, confidence=rule.confidence, alternatives=_alternatives(rule), rule=rule.id
-        )
-
-
-def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verdict:
-    """Return the verdict on a reply (code and all lines) or a client-side error text that came at ``stage``."""
-    normal = normalize(text)
-    for prepared in _prepared()[stage]:
-        if _holds(prepared, normal, facts or _NO_FACTS):
-            return prepared.verdict
-    return _UNKNOWN
+class _Book(msgspec.Struct, frozen=True):
+    rules: tuple[Rule, ...]
+    grams: dict[str, list[tuple[int, int]]]
 
 
 _NO_FACTS = SessionFacts()
 _UNKNOWN = Verdict(reason=Reason.UNKNOWN, confidence=0.0, rule="unknown")
 
 
-def _holds(prepared: _Prepared, normal: Normal, facts: SessionFacts) -> bool:
-    rule = prepared.rule
-    if prepared.patterns:
-        for pattern in prepared.patterns:
-            if pattern.found(normal.text):
-                break
-        else:
-            return False
+def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verdict:
+    """Return the verdict on a reply (code and all lines) or a client-side error text that came at ``stage``.
+
+    Linear in the length of the text, of which 4,096 characters count.
+    """
+    normal, book = normalize(text), _book()
+    candidates: dict[int, list[int]] = {number: [] for number in _wordless()}
+    for gram in book.grams.keys() & _grams(normal.text):
+        for number, place in book.grams[gram]:
+            candidates.setdefault(number, []).append(place)
+    for number in sorted(candidates):
+        rule = book.rules[number]
+        if _holds(rule, stage, normal, facts or _NO_FACTS) and _says(rule, candidates[number], normal.text):
+            return rule.verdict()
+    return _UNKNOWN
+
+
+def _grams(text: str) -> set[str]:
+    grams = {text[i : i + 3] for i in range(len(text) - 2)}
+    if not text.isascii():
+        grams |= {text[i : i + 2] for i in range(len(text) - 1) if not text[i].isascii()}
+    return grams
+
+
+def _holds(rule: Rule, stage: Stage, normal: Normal, facts: SessionFacts) -> bool:
+    """Say whether the conditions other than the words hold."""
+    if rule.stages and stage not in rule.stages:
+        return False
     if rule.client and (normal.code or not normal.client):
         return False
     if rule.codes and not (normal.code and str(normal.code).startswith(rule.codes)):
         return False
-    if rule.enhanced and not _enhanced(rule.enhanced, normal.enhanced):
+    if rule.enhanced and normal.enhanced not in rule.enhanced:
         return False
-    if prepared.unless and any(pattern.found(normal.text) for pattern in prepared.unless):
-        return False
-    return _context(rule, normal, facts)
-
-
-def _enhanced(wanted: tuple[str, ...], seen: str) -> bool:
-    return any(seen == code or (code.endswith(".") and seen.startswith(code)) for code in wanted)
-
-
-def _context(rule: Rule, normal: Normal, facts: SessionFacts) -> bool:
     if rule.login is not None and rule.login is not facts.login_sent:
         return False
     if rule.tls is not None and rule.tls is not facts.tls_active:
@@ -148,25 +126,22 @@ def _context(rule: Rule, normal: Normal, facts: SessionFacts) -> bool:
     return True
 
 
-def _alternatives(rule: Rule) -> tuple[Alternative, ...]:
-    rest, found = 1 - rule.confidence, []
-    for reason in rule.also:
-        found.append(Alternative(reason=reason, confidence=round(rest * 0.6, 3)))
-        rest *= 0.4
-    return tuple(found)
+def _says(rule: Rule, places: list[int], text: str) -> bool:
+    if rule.text and not any(_pattern(rule.text[place])(text) for place in places):
+        return False
+    return not any(_pattern(source)(text) for source in rule.unless)
 
 
 @functools.cache
-def rules() -> tuple[Rule, ...]:
-    """Return all rules in the order in which they are tried."""
-    found: list[Rule] = []
-    folder = resources.files("smtpprobe") / "rules"
-    for file in sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name):
-        found += msgspec.convert(tomllib.loads(file.read_text("utf-8")), dict[str, list[Rule]])["rule"]
-    return tuple(found)
+def _pattern(source: str) -> Callable[[str], object]:
+    return re.compile(source).search
 
 
 @functools.cache
-def _prepared() -> dict[Stage, list[_Prepared]]:
-    all_rules = [_Prepared(rule) for rule in rules()]
-    return {s: [p for p in all_rules if not p.rule.stages or s in p.rule.stages] for s in Stage}
+def _book() -> _Book:
+    return msgspec.json.decode((resources.files("smtpprobe") / "rules.json").read_bytes(), type=_Book)
+
+
+@functools.cache
+def _wordless() -> tuple[int, ...]:
+    return tuple(number for number, rule in enumerate(_book().rules) if not rule.text)

@@ -11,7 +11,7 @@ import re
 import msgspec
 
 MAX_CHARS = 4096
-_CODE = re.compile(r"([2-5][0-5]\d)(?:[ \-]|$)")
+_CODE = re.compile(r"([2-5]\d\d)(?:[ \-]|$)")
 # "(535, b'5.7.8 ...')", "said: 550 5.7.1 ...", "SMTPDataError: 554 ..." : a client's error that carries the server's reply
 _WRAPPED = re.compile(r"(?:\(|\bsaid: |\bresponded: |\bresponse: |error: |reply: |code[:=]? ?|: |^smtp )([45][0-5]\d)[ ,\-](?![\d.]{4,})", re.I)
 _ENHANCED = re.compile(r"(?<![\d.:])#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
