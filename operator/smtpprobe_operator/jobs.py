@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from smtpprobe.codec import encode_request
 from smtpprobe.model import ProbeRequest
 from smtpprobe.resource import GROUP, VERSION, RunRef, Spec
 from smtpprobe_operator.registry import Probe
@@ -119,7 +120,7 @@ def _container(request: ProbeRequest, settings: Settings, volumes: list[tuple[Js
         "image": settings.probe_image,
         "imagePullPolicy": settings.probe_image_pull_policy,
         "command": ["python", "-m", "smtpprobe.pod"],
-        "env": [{"name": "SMTPPROBE_REQUEST", "value": msgspec.json.encode(request).decode()}],
+        "env": [{"name": "SMTPPROBE_REQUEST", "value": _literal(encode_request(request).decode())}],
         "resources": {
             "requests": {"cpu": settings.probe_cpu_request, "memory": settings.probe_memory_request},
             "limits": {"memory": settings.probe_memory_limit},
@@ -138,6 +139,11 @@ def _container(request: ProbeRequest, settings: Settings, volumes: list[tuple[Js
             {"name": volume["name"], "mountPath": path, "readOnly": True} for volume, path in volumes
         ]
     return container
+
+
+def _literal(text: str) -> str:
+    """Keep the kubelet from reading ``$(NAME)`` and ``$$`` in a value, as in the address ``a$$b@example.com``."""
+    return text.replace("$", "$$")
 
 
 def _volumes(spec: Spec) -> list[tuple[Json, str]]:
