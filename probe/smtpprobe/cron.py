@@ -44,7 +44,7 @@ def fault(text: str) -> str | None:
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones()) - {"localtime", "posixrules", "Factory"}
 
 
 def is_zone(name: str) -> bool:

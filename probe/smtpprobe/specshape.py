@@ -116,7 +116,6 @@ def _check_object(raw: dict[Any, Any], kind: inspect.StructType, path: str, prob
 def _check_map(raw: dict[Any, Any], kind: inspect.DictType, path: str, problems: list[Problem]) -> dict[str, Any]:
     if kind.max_length is not None and len(raw) > kind.max_length:
         problems.append(Problem(path, f"Too many: {len(raw)}: must have at most {kind.max_length} items"))
-        return {}
     checked = {str(key): _check(value, kind.value_type, f"{path}.{key}", problems) for key, value in raw.items()}
     return {key: value for key, value in checked.items() if value is not _BROKEN}
 
@@ -124,7 +123,6 @@ def _check_map(raw: dict[Any, Any], kind: inspect.DictType, path: str, problems:
 def _check_list(raw: list[Any], kind: inspect.VarTupleType, path: str, problems: list[Problem]) -> list[Any]:
     if kind.max_length is not None and len(raw) > kind.max_length:
         problems.append(Problem(path, f"Too many: {len(raw)}: must have at most {kind.max_length} items"))
-        return []
     return [_check(value, kind.item_type, f"{path}[{index}]", problems) for index, value in enumerate(raw)]
 
 
