@@ -6,7 +6,7 @@ run                trigger                              due
 asked for          ``now:VALUE``                        at once, once for each new value of the annotation
 first of a spec    ``slot:0`` (``once`` for that)       at once: no finished run has judged this spec
 after an Error     as before, ``attempt`` raised        30 s, 2, 10, then 30 min later, or at the next slot
-interval           ``slot:N``                           at N = hash(uid) + n × interval, spread evenly
+interval           ``slot:N``                           at N = hash(uid) + n intervals, spread evenly
 cron               ``slot:N``                           at N by the clock of the time zone
 =================  ===================================  ====================================================
 
@@ -201,7 +201,7 @@ def _cron_gap(spec: Spec, moment: datetime) -> int | None:
 
 
 def _cron_after(spec: Spec, moment: datetime) -> datetime | None:
-    return cron.next_after(spec.schedule.cron or "", spec.schedule.time_zone, moment)
+    return cron.after(spec.schedule.cron or "", spec.schedule.time_zone, moment)
 
 
 def _anchor(last: LastRun | None, now: datetime) -> datetime | None:
@@ -215,7 +215,7 @@ def _anchor(last: LastRun | None, now: datetime) -> datetime | None:
 
 def _factor(base: int, last: LastRun | None) -> int:
     doublings = max(0, last.equal_failures - 1) if last else 0
-    return min(2 ** min(doublings, 16), max(1, LONGEST_BACKOFF // base))
+    return min(1 << min(doublings, 16), max(1, LONGEST_BACKOFF // base))
 
 
 def _ceil(moment: float, step: int, offset: int) -> int:

@@ -151,7 +151,7 @@ class LastRun(Value, frozen=True, kw_only=True):
 
     ``slot`` is set for scheduled runs. ``equal_failures`` counts failures in a row with one reason and stage since the
     spec changed or somebody asked for a run: it drives the back-off of the interval. ``error_since`` is when the
-    present row of runs with outcome Error began, ``attempt`` its length so far.
+    present row of runs with outcome Error began, ``attempt`` its length so far; ``reason`` and ``message`` say why.
     """
 
     trigger: str
@@ -164,6 +164,8 @@ class LastRun(Value, frozen=True, kw_only=True):
     spec_digest: str = ""
     equal_failures: int = 0
     error_since: datetime | None = None
+    reason: str | None = None
+    message: str | None = None
 
 
 class AuthPause(Value, frozen=True, kw_only=True):
@@ -232,6 +234,7 @@ class LocationStatus(Value, frozen=True, kw_only=True):
     node: str | None = None
     zone: str | None = None
     pod: str | None = None
+    spec_digest: str = ""
     reason: str | None = None
     stages: tuple[StageStatus, ...] = ()
     tls: dict[str, Any] | None = None

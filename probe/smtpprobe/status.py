@@ -1,38 +1,71 @@
-"""Fold what happened into a status: pure, whole, nothing of an old verdict beside a new one. (Skeleton: signatures hold.)"""
+"""Fold what happened into a status: pure and whole, nothing of an old verdict beside a new one.
+
+A status is built from a few remembered facts (last answer, last run, login pause, history) and the spec of now; its
+conditions follow from them alone, so that a suspension, its end or another schedule shows what a run would show.
+
+====================  ==============================  ==============  ============  ==============================
+state                 Ready                           Reconciling     Stalled       mail and egress conditions
+====================  ==============================  ==============  ============  ==============================
+answer: Passed        True/Succeeded                  False           False         of this answer (``conditions``)
+answer: Failed        False/verdict                   False           False         of this answer
+Error, user's matter  False/its reason                False           True/reason   of the last answer (note)
+other Error           Unknown/its reason              True until the  False         of the last answer (note)
+                                                      first answer
+running, new spec     Unknown/Running                 True/Running    False         Unknown/Running
+suspended             Unknown/Suspended               False           False         of the last answer (note)
+spec invalid          False/SpecInvalid               False           True          Unknown/NotReached
+====================  ==============================  ==============  ============  ==============================
+
+Note: where no answer is for this spec, these are Unknown/Pending. *Answer* is a run with outcome Passed or Failed for
+this very spec (``run_digest``). The user's matter are SpecInvalid, SecretNotFound, SecretKeyMissing, HostNotAllowed.
+An Error keeps everything that the last answer said (lastRunTime is the answer's), counts as no failure, and is the
+newest line of the history. Advice is that of the present reason.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from smtpprobe.model import ProbeResult, Value
-from smtpprobe.resource import AuthPause, RunRef, Spec, Status
+import msgspec
+
+from smtpprobe.conditions import Verdict, Verdicts, accepted, judge, unanswered
+from smtpprobe.counsel import advice_for
+from smtpprobe.evidence import failing, location_of, outages_after, result_of
+from smtpprobe.model import ProbeResult
+from smtpprobe.refusals import after_run
+from smtpprobe.resource import Advice, AuthPause, Condition, EgressStatus, LastRun, Spec, Status
+from smtpprobe.runs import (
+    Finished,
+    addresses_after,
+    history_entry,
+    is_known,
+    last_run_after,
+    needs_run,
+    run_digest,
+)
 from smtpprobe.spec import Problem
+from smtpprobe.trim import limit
+from smtpprobe.vocabulary import ConditionStatus, ConditionType, EgressVerdict, Outcome, Reason, StateReason
 
-STATUS_LIMIT = 32 * 1024
+__all__ = [
+    "Finished",
+    "count_login",
+    "fold",
+    "invalid",
+    "is_known",
+    "limit",
+    "needs_run",
+    "refold",
+    "run_digest",
+    "running",
+    "suspended",
+]
 
-
-class Finished(Value, frozen=True, kw_only=True):
-    """A run that ended, and where it ran. For one that could not run or be read the result has outcome Error."""
-
-    run: RunRef
-    result: ProbeResult
-    node: str | None = None
-    zone: str | None = None
-    pod: str | None = None
-
-
-def run_digest(spec: Spec) -> str:
-    """Mark what a session depends on: the spec without suspend, schedule and expectedCIDRs (16 hex digits)."""
-    raise NotImplementedError
-
-
-def needs_run(spec: Spec, status: Status) -> bool:
-    """Whether no finished run has judged this spec yet (status.lastRun.specDigest)."""
-    raise NotImplementedError
-
-
-def is_known(status: Status, run: RunRef, result: ProbeResult) -> bool:
-    """Whether this run was folded before (a restart lists pods again): folding it once more changes nothing."""
-    raise NotImplementedError
+DEFAULT_LOCATION = "default"
+KEPT = 10
+USERS_MATTER = frozenset(
+    {Reason.SPEC_INVALID, Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING, Reason.HOST_NOT_ALLOWED}
+)
+_VERDICTS = {ConditionStatus.TRUE: EgressVerdict.AUTHORIZED, ConditionStatus.FALSE: EgressVerdict.NOT_AUTHORIZED}
 
 
 def fold(
@@ -52,25 +85,114 @@ def fold(
     ``shared`` are the ``status.auth`` of the siblings (same namespace, Secret and host): a run that skipped AUTH for a
     sibling's refusal remembers it. ``next_run`` may be None: ``schedule.stamp`` sets it from the folded status.
     """
-    raise NotImplementedError
+    run, result = finished.run, finished.result
+    if is_known(status, run, result):
+        return status
+    digest = run_digest(spec)
+    if run.spec_digest not in ("", digest):
+        return count_login(status, spec, result, now=now, shared=shared)
+    at = min(result.finished_at, now).replace(microsecond=0)
+    locations, outages = status.locations, status.outages
+    answered = result.outcome is not Outcome.ERROR
+    egress = status.egress.addresses
+    if answered:
+        location = location_of(
+            msgspec.structs.replace(result, finished_at=min(result.finished_at, now)),
+            name=DEFAULT_LOCATION,
+            node=finished.node,
+            zone=finished.zone,
+            pod=finished.pod,
+            spec_digest=digest,
+        )
+        locations, outages = (location,), outages_after(outages, location, result)
+        egress = addresses_after(egress, result, finished, at)
+    failures = status.consecutive_failures
+    if answered:
+        failures = failures + 1 if result.outcome is Outcome.FAILED else 0
+    handled = run.trigger.removeprefix("now:") if run.trigger.startswith("now:") else status.last_handled_run_now
+    core = Status(
+        observed_generation=generation,
+        last_run_time=at if answered else status.last_run_time,
+        next_run_time=next_run,
+        consecutive_failures=failures,
+        last_run=last_run_after(status, finished, digest, at, now),
+        last_handled_run_now=handled,
+        auth=after_run(status.auth, spec, result, at=at, shared=shared),
+        egress=EgressStatus(addresses=egress),
+        locations=locations,
+        history=(history_entry(finished, at), *status.history)[:KEPT],
+        outages=outages,
+    )
+    return _concluded(core, spec, generation=generation, now=now, before=status.conditions, helo=helo)
 
 
 def running(status: Status, spec: Spec, *, generation: int, now: datetime) -> Status:
-    """The first run of a generation began: Ready and the mail conditions Unknown/Running, Reconciling True."""
-    raise NotImplementedError
+    """Say that the first run of a generation is under way: Ready and the mail conditions Unknown/Running."""
+    text = "the first run with this spec is under way"
+    verdicts = unanswered(spec, StateReason.RUNNING, text)
+    verdicts |= {
+        ConditionType.READY: Verdict(ConditionStatus.UNKNOWN, StateReason.RUNNING, text),
+        ConditionType.ACCEPTED: accepted(spec),
+        ConditionType.RECONCILING: Verdict(ConditionStatus.TRUE, StateReason.RUNNING, text),
+        ConditionType.STALLED: _no(),
+    }
+    core = _without_verdict(status, generation)
+    return limit(
+        msgspec.structs.replace(
+            core, conditions=_conditions(status.conditions, verdicts, generation=generation, now=now)
+        )
+    )
 
 
 def invalid(status: Status, *, generation: int, problems: Sequence[Problem], now: datetime) -> Status:
-    """The spec cannot be used: Accepted and Ready False/SpecInvalid, Stalled True."""
-    raise NotImplementedError
+    """Say that the spec cannot be used: Accepted and Ready False/SpecInvalid, Stalled True, no run."""
+    text = "; ".join(f"{problem.field}: {problem.message}" for problem in problems) or "the spec cannot be used"
+    refused = Verdict(ConditionStatus.FALSE, Reason.SPEC_INVALID, text)
+    kept = [known.type for known in status.conditions if known.type not in _ALWAYS]
+    verdicts: Verdicts = {
+        kind: Verdict(ConditionStatus.UNKNOWN, StateReason.NOT_REACHED, "no session: the spec cannot be used")
+        for kind in kept
+    }
+    verdicts |= {
+        ConditionType.READY: refused,
+        ConditionType.ACCEPTED: refused,
+        ConditionType.RECONCILING: _no(),
+        ConditionType.STALLED: refused._replace(status=ConditionStatus.TRUE),
+    }
+    core = msgspec.structs.replace(
+        _without_verdict(status, generation), advice=Advice(owner="app developer", text=text)
+    )
+    return limit(
+        msgspec.structs.replace(
+            core, conditions=_conditions(status.conditions, verdicts, generation=generation, now=now)
+        )
+    )
 
 
-def refold(status: Status, spec: Spec, *, generation: int, now: datetime, next_run: datetime | None = None) -> Status:
-    """A change that needs no run (suspend, schedule, expectedCIDRs): the last result judged for this generation.
+def refold(
+    status: Status,
+    spec: Spec,
+    *,
+    generation: int,
+    now: datetime,
+    next_run: datetime | None = None,
+    helo: str | None = None,
+) -> Status:
+    """Judge the last answer again after a change that needs no run: suspend, schedule, expectedCIDRs.
 
-    Covers suspension (Ready Unknown/Suspended) and its end. Only where ``needs_run`` is false, or ``spec.suspend``.
+    Covers suspension and its end. A back-off of the interval begins anew, as somebody changed the spec.
     """
-    raise NotImplementedError
+    last = status.last_run
+    if last is not None and generation != status.observed_generation:
+        last = msgspec.structs.replace(last, equal_failures=min(last.equal_failures, 1))
+    core = msgspec.structs.replace(
+        _without_verdict(status, generation),
+        next_run_time=next_run,
+        last_run=last,
+        last_run_time=status.last_run_time,
+        consecutive_failures=status.consecutive_failures,
+    )
+    return _concluded(core, spec, generation=generation, now=now, before=status.conditions, helo=helo)
 
 
 def suspended(status: Status, spec: Spec, *, generation: int, now: datetime) -> Status:
@@ -78,11 +200,130 @@ def suspended(status: Status, spec: Spec, *, generation: int, now: datetime) -> 
     return refold(status, spec, generation=generation, now=now)
 
 
-def count_login(status: Status, spec: Spec, result: ProbeResult, *, now: datetime) -> Status:
+def count_login(
+    status: Status, spec: Spec, result: ProbeResult, *, now: datetime, shared: Sequence[AuthPause] = ()
+) -> Status:
     """Count the login of a result that is dropped otherwise (superseded generation, deleted Job)."""
-    raise NotImplementedError
+    if not (result.auth.refused or result.auth.succeeded):
+        return status
+    at = min(result.finished_at, now).replace(microsecond=0)
+    return msgspec.structs.replace(status, auth=after_run(status.auth, spec, result, at=at, shared=shared))
 
 
-def limit(status: Status) -> Status:
-    """Cut a status to 32 KiB of JSON, oldest evidence first, with ``truncated: true``."""
-    raise NotImplementedError
+# ------------------------------------------------------------------------------------------------------- conclusions
+
+_ALWAYS = (ConditionType.READY, ConditionType.ACCEPTED, ConditionType.RECONCILING, ConditionType.STALLED)
+_ORDER = tuple(ConditionType)
+
+
+def _concluded(
+    core: Status, spec: Spec, *, generation: int, now: datetime, before: Sequence[Condition], helo: str | None
+) -> Status:
+    """Draw everything from the remembered facts that follows from them, and cut to size."""
+    digest = run_digest(spec)
+    location = next((known for known in core.locations if known.spec_digest == digest), None)
+    answer = result_of(location) if location else None
+    last = core.last_run if core.last_run and core.last_run.spec_digest == digest else None
+    error = last if last and last.outcome is Outcome.ERROR else None
+    verdicts = judge(spec, answer, core.auth) if answer else unanswered(spec, StateReason.PENDING, _PENDING)
+    verdicts |= _overall(spec, verdicts.get(ConditionType.READY), error)
+    entry = failing(answer) if answer else None
+    authorized = verdicts[ConditionType.EGRESS_AUTHORIZED].status
+    passed = int(answer is not None and answer.outcome is Outcome.PASSED)
+    return limit(
+        msgspec.structs.replace(
+            core,
+            observed_generation=generation,
+            conditions=_conditions(before, verdicts, generation=generation, now=now),
+            summary=f"{passed}/{len(core.locations)}" if answer else None,
+            failed_stage=str(answer.stage) if answer and answer.stage else None,
+            reply_code=entry.reply.code if entry and entry.reply else None,
+            advice=_advice(spec, core, answer, error, helo),
+            egress=EgressStatus(
+                verdict=_VERDICTS.get(authorized, EgressVerdict.UNKNOWN), addresses=core.egress.addresses
+            ),
+        )
+    )
+
+
+_PENDING = "no session has answered for this spec yet"
+
+
+def _overall(spec: Spec, ready: Verdict | None, error: LastRun | None) -> Verdicts:
+    """Return Ready, Accepted, Reconciling, Stalled; ``ready`` is that of the last answer for this spec."""
+    answered = ready is not None
+    found = {
+        ConditionType.READY: ready or Verdict(ConditionStatus.UNKNOWN, StateReason.PENDING, _PENDING),
+        ConditionType.ACCEPTED: accepted(spec),
+        ConditionType.RECONCILING: _no() if answered else Verdict(ConditionStatus.TRUE, StateReason.PENDING, _PENDING),
+        ConditionType.STALLED: _no(),
+    }
+    if error is not None:
+        reason, text = error.reason or Reason.UNKNOWN, error.message or ""
+        if reason in USERS_MATTER:
+            found[ConditionType.READY] = Verdict(ConditionStatus.FALSE, reason, text)
+            found[ConditionType.STALLED] = Verdict(ConditionStatus.TRUE, reason, text)
+            found[ConditionType.RECONCILING] = _no()
+            if reason == Reason.SPEC_INVALID:
+                found[ConditionType.ACCEPTED] = Verdict(ConditionStatus.FALSE, reason, text)
+        else:
+            found[ConditionType.READY] = Verdict(ConditionStatus.UNKNOWN, reason, text)
+            if not answered:
+                found[ConditionType.RECONCILING] = Verdict(ConditionStatus.TRUE, reason, text)
+    if spec.suspend:
+        text = "spec.suspend is true: no runs; the other conditions are those of the last session"
+        found[ConditionType.READY] = Verdict(ConditionStatus.UNKNOWN, StateReason.SUSPENDED, text)
+        found[ConditionType.RECONCILING] = found[ConditionType.STALLED] = _no()
+    return found
+
+
+def _no() -> Verdict:
+    return Verdict(ConditionStatus.FALSE, StateReason.SUCCEEDED, "")
+
+
+def _conditions(
+    before: Sequence[Condition], verdicts: Verdicts, *, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """Give each verdict its times: lastTransitionTime stays where the status does."""
+    known = {condition.type: condition for condition in before}
+    at = now.replace(microsecond=0)
+    return tuple(
+        Condition(
+            type=kind,
+            status=verdicts[kind].status,
+            reason=str(verdicts[kind].reason),
+            message=verdicts[kind].message,
+            last_transition_time=known[kind].last_transition_time
+            if kind in known and known[kind].status is verdicts[kind].status
+            else at,
+            observed_generation=generation,
+        )
+        for kind in _ORDER
+        if kind in verdicts
+    )
+
+
+def _without_verdict(status: Status, generation: int) -> Status:
+    """Keep what is remembered, leave out everything that a verdict says."""
+    return Status(
+        observed_generation=generation,
+        last_run_time=status.last_run_time,
+        consecutive_failures=status.consecutive_failures,
+        last_run=status.last_run,
+        last_handled_run_now=status.last_handled_run_now,
+        auth=status.auth,
+        egress=EgressStatus(addresses=status.egress.addresses),
+        locations=status.locations,
+        history=status.history,
+        outages=status.outages,
+    )
+
+
+def _advice(
+    spec: Spec, core: Status, answer: ProbeResult | None, error: LastRun | None, helo: str | None
+) -> Advice | None:
+    if error is not None and error.reason in set(Reason):
+        return advice_for(spec, Reason(error.reason), None, core, helo=helo, message=error.message or "")
+    if answer is None or answer.verdict is None:
+        return None
+    return advice_for(spec, answer.verdict.reason, answer, core, helo=helo, message=answer.message)
