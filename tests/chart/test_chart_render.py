@@ -110,6 +110,7 @@ def test_pull_secrets_reach_both_pods() -> None:
 def test_operator_reads_every_variable() -> None:
     """The operator's own settings reader takes every variable that the chart sets, and none is unknown to it."""
     from msgspec.structs import fields
+
     from smtpprobe_operator.settings import PREFIX, Settings, from_environment
 
     variables = environment(render("-f", Path(__file__).parent / "values" / "everything.yaml"))
@@ -128,6 +129,7 @@ def test_operator_reads_every_variable() -> None:
 def test_chart_defaults_are_the_operators() -> None:
     """At default values the chart gives the operator its own defaults: the two do not drift apart."""
     from msgspec.structs import asdict
+
     from smtpprobe_operator.settings import Settings, from_environment
 
     given = from_environment(environment(render()))
