@@ -30,7 +30,7 @@ def location_of(
     result: ProbeResult, *, name: str, node: str | None, zone: str | None, pod: str | None, spec_digest: str
 ) -> LocationStatus:
     """Put an answer into a location: stages and TLS as fields that ``kubectl explain`` knows, the rest as evidence."""
-    raw: dict[str, Any] = msgspec.to_builtins(result)
+    raw = _raw(result)
     return LocationStatus(
         name=name,
         outcome=result.outcome,
@@ -86,10 +86,17 @@ def outages_after(outages: tuple[Outage, ...], location: LocationStatus, result:
     if current is not None:
         return (msgspec.structs.replace(current, runs=current.runs + 1), *outages[1:])
     where = {"node": location.node, "zone": location.zone, "pod": location.pod}
-    evidence = {key: value for key, value in where.items() if value} | {"result": msgspec.to_builtins(result)}
+    evidence = {key: value for key, value in where.items() if value} | {"result": _raw(result)}
     new = Outage(since=location.finished_at, reason=reason_of(result), evidence=evidence)
     rows = (new, *outages)[:10]
     return (*rows[:3], *(msgspec.structs.replace(row, evidence=None) for row in rows[3:]))
+
+
+def _raw(result: ProbeResult) -> dict[str, Any]:
+    """Return the JSON form; the fingerprint of refused credentials stands in ``status.auth`` only."""
+    auth = msgspec.structs.replace(result.auth, salt=None, fingerprint=None)
+    raw: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(result, auth=auth))
+    return raw
 
 
 def _stage_status(entry: StageResult) -> StageStatus:

@@ -202,7 +202,9 @@ class SeenAddress(Value, frozen=True, kw_only=True):
     zone: str | None = None
 
 
-class EgressStatus(Value, frozen=True, kw_only=True):
+class EgressStatus(Value, frozen=True, kw_only=True, omit_defaults=False):
+    """``verdict`` is always present: it is the column EGRESS."""
+
     verdict: EgressVerdict = EgressVerdict.UNKNOWN
     addresses: tuple[SeenAddress, ...] = ()
 
