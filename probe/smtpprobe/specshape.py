@@ -4,6 +4,7 @@ The expectations come from ``resource.Spec`` itself. What is broken is reported 
 of ``specrules`` go over, so that one refusal never hides another.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,8 +41,13 @@ def check(raw: object) -> tuple[dict[str, Any], list[Problem]]:
     problems: list[Problem] = []
     if raw is None:
         return {}, [_required("spec")]
-    clean = _check(raw, inspect.type_info(Spec), "spec", problems)
+    clean = _check(raw, _spec_type(), "spec", problems)
     return clean if isinstance(clean, dict) else {}, problems
+
+
+@cache
+def _spec_type() -> inspect.Type:
+    return inspect.type_info(Spec)
 
 
 class _Broken:

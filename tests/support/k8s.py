@@ -124,7 +124,7 @@ class Api:
 
 
 def _established(answer: Answer) -> bool:
-    conditions = answer.body.get("status", {}).get("conditions", [])
+    conditions = (answer.body.get("status") or {}).get("conditions") or []
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
