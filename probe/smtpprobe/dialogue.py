@@ -93,9 +93,9 @@ class Dialogue:
 
     def _silence(self, ended: Ended, stage: Stage, limit: Limit, *, begun: bool) -> Fault:
         pending = self._reader.pending
-        if self._tls_fresh and ended.how is Cut.TLS and ended.error is not None:
-            # In TLS 1.3 the server judges our side of the handshake after we have ended it.
-            return faults.tls_error(ended.error, self.seen)._replace(stage=Stage.TLS)
+        late = faults.after_handshake(ended, self.seen) if self._tls_fresh else None
+        if late is not None:
+            return late
         if stage is Stage.GREETING and not (begun and not pending):
             return faults.no_greeting(ended, pending, limit)
         if self._reader.hopeless:

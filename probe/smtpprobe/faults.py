@@ -26,7 +26,7 @@ _BANNERS: tuple[tuple[bytes, str], ...] = (
     (rb"\xff[\xfb-\xfe]", "a Telnet server"),
     (rb"AMQP", "an AMQP server"),
     (rb"<\?xml|<stream", "an XMPP server"),
-    (rb".\x00\x00\x00\x0a", "a MySQL server"),
+    (rb".\x00\x00\x00(\x0a|$)", "a MySQL server"),
 )
 _PROTOCOL_WORDS = ("UNSUPPORTED_PROTOCOL", "ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "VERSION_TOO_LOW")
 _ALERT_HANDSHAKE_FAILURE, _ALERT_INSUFFICIENT_SECURITY, _ALERT_CERTIFICATE_REQUIRED = 40, 71, 116
@@ -174,6 +174,21 @@ def tls_error(error: ssl.SSLError, seen: Seen) -> Fault:
     if seen.alert == _ALERT_UNRECOGNIZED_NAME:
         said += ": the server has no certificate for this name"
     return fault(Reason.TLS_HANDSHAKE_FAILED, "tls-handshake", said)
+
+
+def after_handshake(ended: Ended, seen: Seen) -> Fault | None:
+    """Judge what ends a session before its first encrypted byte; None where that is no matter of TLS.
+
+    In TLS 1.3 the server judges our side of the handshake, so also a missing certificate, after we have ended it.
+    """
+    if ended.how is Cut.TLS and ended.error is not None:
+        return tls_error(ended.error, seen)._replace(stage=Stage.TLS)
+    if ended.how is not Cut.TIMEOUT and seen.wants_client_certificate:
+        detail = "the server asked for a client certificate, got none, and closed the connection"
+        others = (Reason.CONNECT_RESET,)
+        end = fault(Reason.CLIENT_CERTIFICATE_REQUIRED, "client-certificate-closed", detail, *others, confidence=0.7)
+        return end._replace(stage=Stage.TLS)
+    return None
 
 
 def words(error: ssl.SSLError) -> str:

@@ -23,9 +23,10 @@ from smtpprobe.vocabulary import Mode, Note, Reason, Stage
 from smtpprobe.wire import Limit, NotConnected, Wire, connect
 
 _FTP = re.compile(r"\bFTP", re.IGNORECASE)
+_NNTP = re.compile(r"\b(NNTP|INN|news)\b", re.IGNORECASE)
 _STARRED = re.compile(r"\*{4}")
 _MASKED_KEYWORD = re.compile(r"X{4}")
-_CONNECT_ORDER = (Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_RESET, Reason.CONNECT_PROHIBITED)
+_CONNECT_ORDER = (Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_PROHIBITED)
 
 
 class Done(NamedTuple):
@@ -188,6 +189,8 @@ class Stages:
             self.notes[Note.MIDDLEBOX_SUSPECTED] = None
         if heard.code == 220:
             return Done(heard.reply)
+        if _NNTP.search(self.banner) and heard.code in {200, 201}:
+            return fault(Reason.NOT_SMTP, "not-smtp", "this is a news server (NNTP)", reply=heard.reply)
         if heard.code < 400:
             detail = f"a greeting begins with 220, this one with {heard.code}"
             return fault(Reason.PROTOCOL_ERROR, "greeting-code", detail, reply=heard.reply)

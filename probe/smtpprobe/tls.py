@@ -19,8 +19,9 @@ MAX_CHAIN = 10
 MAX_SANS = 100
 _NAME_CHARS = 200
 _VERSIONS = {
-    "1.0": ssl.TLSVersion.TLSv1,
-    "1.1": ssl.TLSVersion.TLSv1_1,
+    # Naming the old versions makes ssl warn; both words mean "whatever this OpenSSL can".
+    "1.0": ssl.TLSVersion.MINIMUM_SUPPORTED,
+    "1.1": ssl.TLSVersion.MINIMUM_SUPPORTED,
     "1.2": ssl.TLSVersion.TLSv1_2,
     "1.3": ssl.TLSVersion.TLSv1_3,
 }

@@ -69,7 +69,6 @@ class Handshake(NamedTuple):
 
 _ERRNO: dict[int, tuple[Reason, str, str]] = {
     errno.ECONNREFUSED: (Reason.CONNECT_REFUSED, "the port is closed", "transport:connect-refused"),
-    errno.ECONNRESET: (Reason.CONNECT_RESET, "reset", "transport:connect-reset"),
     errno.ETIMEDOUT: (Reason.CONNECT_TIMEOUT, "no answer to SYN", "transport:connect-timeout"),
 }
 _PROHIBITED = (Reason.CONNECT_PROHIBITED, "no way to this address from here", "transport:connect-prohibited")
@@ -92,7 +91,8 @@ async def connect(address: Address, limit: Limit) -> "Wire | NotConnected":
         if isinstance(error, TimeoutError) and error.errno is None:
             detail = f"no answer to SYN within {limit.words}"
             return NotConnected(Reason.CONNECT_TIMEOUT, detail, "transport:connect-timeout")
-        return _not_connected(error)
+        # A RST that answers the SYN is ECONNREFUSED: this one came after TCP was accepted.
+        return Wire(Ended(Cut.RESET)) if error.errno == errno.ECONNRESET else _not_connected(error)
     except asyncio.CancelledError:
         sock.close()
         raise
@@ -108,10 +108,10 @@ def _not_connected(error: OSError) -> NotConnected:
 class Wire(asyncio.Protocol):
     """One connection. ``read`` gives what came, decrypted once ``handshake`` succeeded; ``send`` never waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Ended | None = None) -> None:
         self._transport: asyncio.Transport | None = None
         self._raw = bytearray()
-        self._ended: Ended | None = None
+        self._ended = ended
         self._news = asyncio.Event()
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
