@@ -21,11 +21,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing:
         print(f"smtpprobe-operator needs {', '.join(missing)}: pip install 'smtpprobe[operator]'", file=sys.stderr)
         return EXIT_OWN_FAULT
-    from smtpprobe_operator import local
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] != ["local"]:
+        parser.parse_args(words)
+        return _run()
+    from smtpprobe_operator import local  # the operator of a cluster does without it
 
     local.arguments(folder)
-    options = parser.parse_args(argv)
-    return asyncio.run(local.local(options)) if options.command == "local" else _run()
+    return asyncio.run(local.local(parser.parse_args(words)))
 
 
 def _run() -> int:

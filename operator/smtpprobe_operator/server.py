@@ -4,6 +4,7 @@ Metrics are rendered in a thread, from an immutable snapshot, and kept for a mom
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 
@@ -25,8 +26,8 @@ class Server:
         self._runner: web.AppRunner | None = None
         self.port = 0
 
-    async def start(self, port: int, host: str | None = None) -> None:
-        """Listen; port 0 takes a free one, ``port`` says which."""
+    async def start(self, port: int) -> None:
+        """Listen on every address of both families; port 0 takes a free one, ``port`` says which."""
         app = web.Application()
         app.add_routes(
             [
@@ -37,9 +38,9 @@ class Server:
         )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        self.port = int(self._runner.addresses[0][1])
+        listener = _listener(port)
+        await web.SockSite(self._runner, listener).start()
+        self.port = int(listener.getsockname()[1])
 
     async def stop(self) -> None:
         if self._runner:
@@ -56,6 +57,13 @@ class Server:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         return _health(self._ready())
+
+
+def _listener(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except (OSError, ValueError):  # a machine without IPv6
+        return socket.create_server(("", port))
 
 
 def _health(problem: str) -> web.Response:

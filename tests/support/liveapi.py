@@ -58,7 +58,8 @@ class Api:
         headers = {"Content-Type": content_type}
         data = None if body is None else json.dumps(body)
         async with self._session.request(method, f"{self.url}{path}", data=data, headers=headers) as answer:
-            found: Json = await answer.json(content_type=None)
+            text = await answer.text()
+            found: Json = json.loads(text) if text.startswith("{") else {"message": text}
             if answer.status >= 300:
                 raise Answer(answer.status, found)
             return found
@@ -294,6 +295,9 @@ class OperatorProcess:
             self.process.terminate()
         return await self.process.wait()
 
+    def close(self) -> None:
+        self._folder.cleanup()
+
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -317,6 +321,7 @@ async def operator(url: str, **more: Any) -> AsyncIterator[OperatorProcess]:
     finally:
         process.kill()
         await process.ended()
+        process.close()
 
 
 # ---------------------------------------------------------------------------------------------------------- resources
