@@ -54,13 +54,11 @@ def certificates() -> Path:
         for name, (names, validity, authority) in LEAVES.items():
             leaf(folder, name, names, validity, authority)
 
-    return cache.artifact("certs", [repr(LEAVES), CONFIG, "3"], make)
+    return cache.artifact("certs", [repr(LEAVES), CONFIG, "4"], make)
 
 
 def new_key(name: str) -> list[str]:
     """Arguments of `openssl req` for a new key without a passphrase."""
-    if name == "opensmtpd":  # its separate key process cannot sign with an elliptic curve key
-        return ["-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key"]
     return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key"]
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import cache
 
-MAIL_SUITE = "bookworm"
 IMAGE_SUITE = "trixie"  # Python 3.13
-MAIL_ROOTS = {
-    "postfix": ["postfix", "dovecot-core", "ca-certificates"],
-    "exim": ["exim4-daemon-heavy"],
-    "opensmtpd": ["opensmtpd"],
+MAIL_ROOTS = {  # name: (suite, packages)
+    "postfix": ("bookworm", ["postfix", "dovecot-core", "ca-certificates"]),
+    "exim": ("bookworm", ["exim4-daemon-heavy"]),
+    "opensmtpd": ("trixie", ["opensmtpd"]),  # bookworm's cannot sign a TLS handshake with OpenSSL 3
 }
 BASE_PACKAGES = ["python3", "python3-venv", "python3-pip", "ca-certificates"]
 LEAN = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")]
@@ -47,13 +46,13 @@ def mirror() -> str:
 
 def mail_root(name: str) -> Path:
     """The root file system of one mail server, as a folder; started from an overlay, never written to."""
-    packages = MAIL_ROOTS[name]
+    suite, packages = MAIL_ROOTS[name]
 
     def make(folder: Path) -> None:
         argv = ["mmdebstrap", "--quiet", "--variant=apt", "--format=directory", *LEAN]
-        cache.run([*argv, f"--include={','.join(packages)}", MAIL_SUITE, str(folder / "root"), mirror()])
+        cache.run([*argv, f"--include={','.join(packages)}", suite, str(folder / "root"), mirror()])
 
-    return cache.artifact(f"root-{name}", [MAIL_SUITE, *packages, *LEAN], make) / "root"
+    return cache.artifact(f"root-{name}", [suite, *packages, *LEAN], make) / "root"
 
 
 def base_tar() -> Path:

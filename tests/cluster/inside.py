@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import cgroups
 import control
 import mail
 import names
@@ -110,7 +111,7 @@ def start_kubernetes(
     etcd, server = control.start_api(programs, state, certs)
     members, imports = [], []
     for name in NODES if parts.wanted.nodes else ():
-        members.append(nodes.prepare(programs, state, name, state.name))
+        members.append(nodes.prepare(programs, state, name))
         archives = [Path(parts.pause), *map(Path, parts.images.values())]
         imports.append(pool.submit(nodes.import_images, members[-1], archives))
     control.wait_api(api, etcd, server)
@@ -179,11 +180,17 @@ def default_signals() -> None:
 
 def main() -> int:
     """Fork: the parent reaps, the child launches."""
+    state = Path(sys.argv[1])
+    try:
+        cgroups.enter(state.name)
+    except (OSError, procs.StartError) as error:
+        say(f"no cgroup of our own: {error}")
+        return FAILED
     child = os.fork()
     if child:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         return reap_all(child)
-    return launch(Path(sys.argv[1]), sys.argv[2:])
+    return launch(state, sys.argv[2:])
 
 
 if __name__ == "__main__":

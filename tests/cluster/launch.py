@@ -23,10 +23,10 @@ from pathlib import Path
 
 import build
 import cache
+import cgroups
 
 PREFIX = "smtpprobe-cluster-"
 FAILED = 70
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 def arguments() -> argparse.Namespace:
@@ -51,7 +51,7 @@ def state_folder() -> Iterator[Path]:
         try:
             yield state
         finally:
-            remove_cgroups(state.name)
+            cgroups.remove(state.name)
             shutil.rmtree(state, ignore_errors=True)
 
 
@@ -60,16 +60,8 @@ def remove_leftovers() -> None:
     for state in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError), (state / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_cgroups(state.name)
+            cgroups.remove(state.name)
             shutil.rmtree(state, ignore_errors=True)
-
-
-def remove_cgroups(name: str) -> None:
-    """Remove the cgroup folders of one launch in every hierarchy (one in v2, several in v1)."""
-    for top in (*CGROUPS.glob(f"*/{name}"), *CGROUPS.glob(name)):
-        for folder, _, _ in os.walk(top, topdown=False):
-            with contextlib.suppress(OSError):
-                Path(folder).rmdir()
 
 
 def outside(options: argparse.Namespace) -> int:

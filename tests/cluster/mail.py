@@ -66,7 +66,8 @@ def start(programs: procs.Programs, state: Path, roots: dict[str, str], certs: P
     passwords = "".join(f"{name}: {password}\n" for name, password in USERS.items())
     fill("exim.conf", state / "mail/exim/etc/exim4/exim4.conf", "exim", " : ".join(people))
     (state / "mail/exim/etc/exim4/users").write_text(passwords)
-    fill("smtpd.conf", state / "mail/opensmtpd/etc/smtpd-tests.conf", "opensmtpd", ", ".join(people))
+    aliases = [f'"{name}@{LOCAL_DOMAIN}" = nobody' for name in people]
+    fill("smtpd.conf", state / "mail/opensmtpd/etc/smtpd-tests.conf", "opensmtpd", ", ".join(aliases))
     running = {
         "dovecot": chrooted(programs, state, "postfix", "dovecot", ["dovecot", "-F"]),
         "postfix": chrooted(programs, state, "postfix", "postfix", ["postfix", "start-fg"]),
@@ -116,6 +117,9 @@ def root(state: Path, name: str, cached: Path, certs: Path) -> None:
     procs.run(["mount", "--bind", str(logs), f"{place}/logs"])
     (place / "etc/resolv.conf").unlink(missing_ok=True)
     shutil.copy(state / "resolv.conf", place / "etc/resolv.conf")
+    trusted = place / "etc/ssl/certs/ca-certificates.crt"  # OpenSMTPD does not start without one
+    trusted.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(certs / "ca.crt", trusted)
     for file in (*certs.glob("*.crt"), *certs.glob("*.key")):
         shutil.copy(file, place / "certs" / file.name)
         # Exim reads its key as its own user; OpenSMTPD wants a key that nobody else may read

@@ -38,7 +38,6 @@ authentication: {{anonymous: {{enabled: true}}, webhook: {{enabled: false}}}}
 authorization: {{mode: AlwaysAllow}}
 failCgroupV1: false
 cgroupDriver: cgroupfs
-cgroupRoot: /{cgroup}
 cgroupsPerQOS: false
 enforceNodeAllocatable: []
 containerRuntimeEndpoint: "unix://{folder}/containerd.sock"
@@ -93,7 +92,7 @@ def namespace(name: str, addresses: list[str]) -> None:
     procs.run(["ip", "-netns", name, "-batch", "-"], stdin="\n".join([*lines, f"route add default via {API}", ""]))
 
 
-def prepare(programs: procs.Programs, state: Path, name: str, cgroup: str) -> Node:
+def prepare(programs: procs.Programs, state: Path, name: str) -> Node:
     """Make the node's namespace and start its containerd, which needs no API server."""
     address, pods, zone = NODES[name]
     folder = state / name
@@ -106,7 +105,7 @@ def prepare(programs: procs.Programs, state: Path, name: str, cgroup: str) -> No
         procs.run(["ip", *where, "route", "add", other_pods, "via", via])
     (folder / "cni" / "10.conflist").write_text(json.dumps(pod_network(folder, pods)))
     (folder / "containerd.toml").write_text(CONTAINERD.format(folder=folder, pause=PAUSE_IMAGE))
-    values = {"folder": folder, "state": state, "dns": DNS, "name": name, "cgroup": cgroup, "pods": POD_NETWORK}
+    values = {"folder": folder, "state": state, "dns": DNS, "name": name, "pods": POD_NETWORK}
     (folder / "kubelet.yaml").write_text(KUBELET.format(**values))
     (folder / "proxy.yaml").write_text(PROXY.format(**values))
     node = Node(name, address, pods, zone, folder, {})
