@@ -15,7 +15,7 @@ from smtpprobe.model import SCHEMA_VERSION, ProbeRequest, ProbeResult, Value
 from smtpprobe.shorten import STEPS
 
 MESSAGE_LIMIT: Final = 3500
-MAX_MESSAGE: Final = 12 * 1024  # what the kubelet keeps of a whole pod; more was not written by a probe
+MAX_RESULT: Final = 256 * 1024  # more than the largest uncut result; what is longer was not written by a probe
 
 T = TypeVar("T", bound=Value)
 
@@ -33,13 +33,13 @@ class ResultUnreadable(UnreadableError):  # noqa: N818 - the reason's own word
 
 
 def ascii_json(value: object) -> bytes:
-    r"""Return one line of ASCII JSON; a lone surrogate becomes ``\\xNN`` (API servers would alter it silently)."""
+    r"""Return one line of ASCII JSON; a lone surrogate is escaped (API servers would alter it silently)."""
     return json.dumps(_clean(msgspec.to_builtins(value), _no_surrogates), separators=(",", ":")).encode("ascii")
 
 
 def encode_request(request: ProbeRequest) -> bytes:
     """Return the request as one line of ASCII JSON."""
-    return ascii_json(request)
+    return ascii_json(_versioned(request))
 
 
 def decode_request(raw: bytes | str) -> ProbeRequest:
@@ -52,12 +52,12 @@ def encode_result(result: ProbeResult, limit: int | None = MESSAGE_LIMIT) -> byt
 
     Limits under 3,000 are not promised: the parts that are never cut may need as much.
     """
-    encoded = ascii_json(result)
+    encoded = ascii_json(_versioned(result))
     if limit is None or len(encoded) <= limit:
         return encoded
     for shorten in STEPS:
         result = msgspec.structs.replace(shorten(result), truncated=True)
-        encoded = ascii_json(result)
+        encoded = ascii_json(_versioned(result))
         if len(encoded) <= limit:
             break
     return encoded
@@ -72,12 +72,16 @@ def decode_result(raw: bytes | str) -> ProbeResult:
     return _decode(raw, ProbeResult, ResultUnreadable, "result")
 
 
+def _versioned(value: ProbeRequest | ProbeResult) -> dict[str, Any]:
+    return {"schemaVersion": value.schema_version, **msgspec.to_builtins(value)}
+
+
 def _decode(raw: bytes | str, kind: type[T], error: type[UnreadableError], name: str) -> T:
     data = raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw
     if not data.strip():
         raise error(f"The {name} is empty.")
-    if len(data) > MAX_MESSAGE and kind is ProbeResult:
-        raise error(f"The {name} has {len(data)} bytes; a probe writes at most {MESSAGE_LIMIT}.")
+    if len(data) > MAX_RESULT and kind is ProbeResult:
+        raise error(f"The {name} has {len(data)} bytes, more than any probe writes.")
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError) as problem:
@@ -105,8 +109,4 @@ def _clean(value: Any, text: Callable[[str], str]) -> Any:
 
 
 def _no_surrogates(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if _lone(text) else text
-
-
-def _lone(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)
+    return "".join(safe(char) if "\ud800" <= char <= "\udfff" else char for char in text)

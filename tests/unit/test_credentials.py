@@ -71,9 +71,7 @@ def test_missing_key_names_the_keys_seen_and_no_value(tmp_path):
     assert "VALUE" not in problem.message
 
 
-@pytest.mark.parametrize(
-    ("value", "word"), [(b"", "empty"), (b"a\0b", "NUL"), (b"x" * 8193, "longer"), (b"\0", "NUL")]
-)
+@pytest.mark.parametrize(("value", "word"), [(b"", "empty"), (b"a\0b", "NUL"), (b"x" * 8193, "longer"), (b"\0", "NUL")])
 @pytest.mark.parametrize("key", ["username", "password"])
 def test_unusable_values_are_refused_clearly(tmp_path, key, value, word):
     """An empty, NUL-holding or endless value is named by its key, before anything is sent."""

@@ -80,7 +80,11 @@ ROWS = {
         "ServerNamedIp",
     ),
     "a: reverse DNS, although 450": (
-        failed(Reason.REVERSE_DNS_MISSING, Stage.RCPT, "450 4.7.25 Client host rejected: cannot find your hostname, [203.0.113.7]"),
+        failed(
+            Reason.REVERSE_DNS_MISSING,
+            Stage.RCPT,
+            "450 4.7.25 Client host rejected: cannot find your hostname, [203.0.113.7]",
+        ),
         FALSE,
         "ServerNamedIp",
     ),
@@ -132,7 +136,11 @@ ROWS = {
         FALSE,
         "AnonymousRelayDenied",
     ),
-    "b: HELO only": (failed(Reason.RELAY_DENIED, Stage.RCPT, RELAY, features=Features()), FALSE, "AnonymousRelayDenied"),
+    "b: HELO only": (
+        failed(Reason.RELAY_DENIED, Stage.RCPT, RELAY, features=Features()),
+        FALSE,
+        "AnonymousRelayDenied",
+    ),
     "b: AUTH offered after TLS": (
         failed(Reason.RELAY_DENIED, Stage.RCPT, RELAY, features=AUTH_OFFER),
         UNKNOWN,
@@ -199,7 +207,11 @@ ROWS = {
     ),
     "d: SendGrid": (accepted("x@elsewhere.example", auth=OK, host="smtp.sendgrid.net"), UNKNOWN, "EnvelopeOnly"),
     "d: Zoho": (accepted("x@elsewhere.example", auth=OK, host="smtppro.zoho.com"), UNKNOWN, "EnvelopeOnly"),
-    "d: Postal": (accepted("x@elsewhere.example", auth=OK, banner="postal.example.org ESMTP Postal/ABC"), UNKNOWN, "EnvelopeOnly"),
+    "d: Postal": (
+        accepted("x@elsewhere.example", auth=OK, banner="postal.example.org ESMTP Postal/ABC"),
+        UNKNOWN,
+        "EnvelopeOnly",
+    ),
     "d: Microsoft 365": (accepted("x@elsewhere.example", auth=OK, host="smtp.office365.com"), UNKNOWN, "EnvelopeOnly"),
     # (e)
     "e: the dot": (accepted("x@elsewhere.example", dot=True, auth=OK), TRUE, "MessageAccepted"),
@@ -230,15 +242,27 @@ ROWS = {
         "RelayDeniedAuthenticated",
     ),
     # (g)
-    "g: wrong password": (failed(Reason.BAD_CREDENTIALS, Stage.AUTH, "535 5.7.8 no", auth=REFUSED), UNKNOWN, "LoginRefused"),
+    "g: wrong password": (
+        failed(Reason.BAD_CREDENTIALS, Stage.AUTH, "535 5.7.8 no", auth=REFUSED),
+        UNKNOWN,
+        "LoginRefused",
+    ),
     "g: AUTH sent without a result": (
         failed(Reason.PROTOCOL_ERROR, Stage.AUTH, auth=REFUSED),
         UNKNOWN,
         "LoginRefused",
     ),
-    "g: login paused": (failed(Reason.BAD_CREDENTIALS, Stage.AUTH, auth=AuthFacts(paused=True)), UNKNOWN, "LoginRefused"),
+    "g: login paused": (
+        failed(Reason.BAD_CREDENTIALS, Stage.AUTH, auth=AuthFacts(paused=True)),
+        UNKNOWN,
+        "LoginRefused",
+    ),
     "g: login deferred": (failed(Reason.SERVICE_UNAVAILABLE, Stage.AUTH, "454 4.7.0 later"), UNKNOWN, "Transient"),
-    "g: login wanted": (failed(Reason.AUTH_REQUIRED, Stage.MAIL, "530 5.7.0 Authentication required"), UNKNOWN, "AuthRequired"),
+    "g: login wanted": (
+        failed(Reason.AUTH_REQUIRED, Stage.MAIL, "530 5.7.0 Authentication required"),
+        UNKNOWN,
+        "AuthRequired",
+    ),
     "g: greylisted": (failed(Reason.GREYLISTED, Stage.RCPT, "450 4.2.0 Greylisted"), UNKNOWN, "Transient"),
     "g: 421": (failed(Reason.SERVICE_UNAVAILABLE, Stage.EHLO, "421 closing"), UNKNOWN, "Transient"),
     "g: silence after a command": (failed(Reason.COMMAND_TIMEOUT, Stage.RCPT), UNKNOWN, "Transient"),
@@ -248,7 +272,11 @@ ROWS = {
     "g: reset while connecting": (failed(Reason.CONNECT_RESET, Stage.CONNECT), UNKNOWN, "PathBlocked"),
     "g: no such name": (failed(Reason.DNS_FAILURE, Stage.DNS), UNKNOWN, "NotReached"),
     "g: no name server": (failed(Reason.DNS_TIMEOUT, Stage.DNS), UNKNOWN, "NotReached"),
-    "g: 554 greeting": (failed(Reason.GREETING_REJECTED, Stage.GREETING, "554 No SMTP service here"), UNKNOWN, "RejectedAtGreeting"),
+    "g: 554 greeting": (
+        failed(Reason.GREETING_REJECTED, Stage.GREETING, "554 No SMTP service here"),
+        UNKNOWN,
+        "RejectedAtGreeting",
+    ),
     "g: closed before the greeting": (failed(Reason.CONNECT_RESET, Stage.GREETING), UNKNOWN, "RejectedAtGreeting"),
     "g: silent greeting": (failed(Reason.BANNER_TIMEOUT, Stage.GREETING), UNKNOWN, "NotReached"),
     "g: not SMTP": (failed(Reason.NOT_SMTP, Stage.GREETING), UNKNOWN, "NotReached"),
@@ -276,7 +304,11 @@ def test_row(row):
 
 def test_every_reason_of_one_session_has_a_row():
     """The table shows each reason that a single session can give."""
-    several_sessions = {EgressReason.RELAY_BY_IP_PROVEN, EgressReason.LOCATION_DEPENDENT, EgressReason.REFUSED_EVERYWHERE}
+    several_sessions = {
+        EgressReason.RELAY_BY_IP_PROVEN,
+        EgressReason.LOCATION_DEPENDENT,
+        EgressReason.REFUSED_EVERYWHERE,
+    }
     ranges = {EgressReason.IN_EXPECTED_RANGE, EgressReason.OUTSIDE_EXPECTED_RANGE, EgressReason.NOT_OBSERVABLE}
     assert {EgressReason(reason) for _, _, reason in ROWS.values()} == set(EgressReason) - several_sessions - ranges
 

@@ -52,7 +52,9 @@ ENCODINGS = {
 passwords = st.one_of(
     st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=6, max_size=40),
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=6, max_size=20),
-    st.binary(min_size=12, max_size=30).filter(lambda b: 0 not in b).map(lambda b: b.decode("utf-8", "surrogateescape")),
+    st.binary(min_size=12, max_size=30)
+    .filter(lambda b: 0 not in b)
+    .map(lambda b: b.decode("utf-8", "surrogateescape")),
 )
 
 

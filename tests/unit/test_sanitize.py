@@ -78,7 +78,8 @@ def test_readers_are_never_misled(raw):
 
 
 @pytest.mark.parametrize(
-    "trick", ["\u202e", "\u2066", "\u200b", "\u2028", "\u2029", "\x9b", "\u3164", "\ufeff", "\U000e0041", "\udcff", "\ufe0f"]
+    "trick",
+    ["\u202e", "\u2066", "\u200b", "\u2028", "\u2029", "\x9b", "\u3164", "\ufeff", "\U000e0041", "\udcff", "\ufe0f"],
 )
 def test_tricks_stay_escaped(trick):
     """Bidirectional, invisible and separator characters are written out, never obeyed."""
