@@ -1,0 +1,193 @@
+"""What to do about a reason, in English or Korean, with the values of this session in it (texts: ``advice.toml``)."""
+
+import functools
+import re
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Value
+from smtpprobe.resource import Advice
+from smtpprobe.vocabulary import REASONS, EgressMethod, Owner, Reason, StageOutcome
+
+__all__ = ["OWNERS", "AdviceFacts", "Lang", "advise", "more", "reply_text", "session_line"]
+
+Lang = Literal["en", "ko"]
+MAX_CHARS = 600
+REPLY_CHARS = 140
+OWNERS: dict[Lang, dict[Owner, str]] = {
+    "en": {owner: owner.value for owner in Owner},
+    "ko": {Owner.APP: "애플리케이션 개발자", Owner.CLUSTER: "클러스터 관리자", Owner.MAIL: "메일 관리자"},
+}
+_SHAPES: dict[Lang, dict[str, str]] = {
+    "en": {"bare": "a bare name", "address": "an address", "domain": "of the form DOMAIN\\name"},
+    "ko": {"bare": "이름만", "address": "메일 주소", "domain": "DOMAIN\\이름"},
+}
+_POINTER: dict[Lang, str] = {"en": "More: smtpprobe explain {}", "ko": "자세히: smtpprobe explain {}"}
+# What stands for a value that is not known and without which the sentence would not be one.
+_FALLBACK: dict[Lang, dict[str, str]] = {
+    "en": {"host": "the mail server", "server": "the mail server", "time": "the time of the run"},
+    "ko": {"host": "메일 서버", "server": "메일 서버", "time": "실행 시각"},
+}
+_RIEUL = 8
+_PARTICLES = {
+    "이(가)": ("이", "가"),
+    "을(를)": ("을", "를"),
+    "은(는)": ("은", "는"),
+    "과(와)": ("과", "와"),
+    "(으)로": ("으로", "로"),
+}
+_PARTICLE = re.compile(r"(.)(이\(가\)|을\(를\)|은\(는\)|과\(와\)|\(으\)로)")
+_VALUE = re.compile(r"\{(\w+)\}")
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+
+
+class AdviceFacts(Value, frozen=True, kw_only=True):
+    """The values that advice may name. Whatever is None falls out of the text."""
+
+    host: str | None = None
+    port: int | None = None
+    mode: str | None = None
+    server_ip: str | None = None
+    egress_ip: str | None = None
+    user_shape: str | None = None
+    helo: str | None = None
+    time: datetime | None = None
+    stage: str | None = None
+    reply: str | None = None
+    sender: str | None = None
+    recipient: str | None = None
+    mechanism: str | None = None
+
+    @classmethod
+    def of(cls, request: ProbeRequest, result: ProbeResult) -> "AdviceFacts":
+        """Collect the values of one session."""
+        failed = failed_stage(result)
+        envelope = request.envelope
+        to = failed.recipient if failed and failed.recipient else (envelope.rcpt_to[0] if envelope and envelope.rcpt_to else None)
+        return cls(
+            host=request.host,
+            port=request.port,
+            mode=request.mode.value,
+            server_ip=result.server_ip,
+            egress_ip=proven_address(result),
+            user_shape=result.auth.user_shape,
+            helo=request.helo_name,
+            time=result.finished_at,
+            stage=result.stage.value if result.stage else None,
+            reply=reply_text(failed.reply) if failed and failed.reply else None,
+            sender=envelope.mail_from or None if envelope else None,
+            recipient=to,
+            mechanism=result.auth.mechanism.value if result.auth.mechanism else None,
+        )
+
+
+def advise(reason: Reason, facts: AdviceFacts | None = None, lang: Lang = "en") -> Advice:
+    """Say who must act on ``reason`` and what exactly to do, in at most 600 characters."""
+    facts = facts or AdviceFacts()
+    template = _texts()[reason.value][lang]
+    pointer = f" {_POINTER[lang].format(reason)}" if more(reason, lang) else ""
+    text = fill(template, facts, lang)
+    if len(text) + len(pointer) > MAX_CHARS and facts.reply:
+        room = max(20, len(facts.reply) - (len(text) + len(pointer) - MAX_CHARS))
+        text = fill(template, AdviceFacts(**{**_fields(facts), "reply": cut(facts.reply, room)}), lang)
+    return Advice(owner=REASONS[reason].owner.value, text=cut(text, MAX_CHARS - len(pointer)) + pointer)
+
+
+def more(reason: Reason, lang: Lang = "en") -> str:
+    """Return what ``smtpprobe explain`` tells beyond the advice, or nothing."""
+    return _texts()[reason.value].get(f"more_{lang}", "")
+
+
+def session_line(facts: AdviceFacts, lang: Lang = "en") -> str | None:
+    """Name the session as a mail admin finds it in a log: server, time, EHLO name; None if nothing is known."""
+    if not facts.host:
+        return None
+    server = facts.host + (f" [{facts.server_ip}]" if facts.server_ip else "") + (f":{facts.port}" if facts.port else "")
+    parts = [f"server {server}" if lang == "en" else f"서버 {server}"]
+    if facts.time:
+        parts.append(utc(facts.time))
+    if facts.helo:
+        parts.append(f"EHLO name {facts.helo}" if lang == "en" else f"EHLO 이름 {facts.helo}")
+    return ", ".join(parts)
+
+
+def utc(time: datetime) -> str:
+    """Write a time as logs do, in UTC."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def reply_text(reply: Reply, limit: int = REPLY_CHARS) -> str:
+    """Return a reply in one line, cut to ``limit`` characters."""
+    return cut(" ".join(part for part in (str(reply.code), reply.enhanced or "", *reply.lines) if part), limit)
+
+
+def failed_stage(result: ProbeResult) -> StageResult | None:
+    """Return the stage that the run stopped at."""
+    stopped = [s for s in result.stages if s.stage is result.stage and s.outcome is not StageOutcome.PASSED]
+    return stopped[-1] if stopped else None
+
+
+def proven_address(result: ProbeResult) -> str | None:
+    """Return our address as the server itself named it, never the socket's own."""
+    return next((a.ip for a in result.egress.addresses if a.method is not EgressMethod.SOCKET), None)
+
+
+def cut(text: str, limit: int) -> str:
+    """Shorten a text at its end, with a mark."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def fill(template: str, facts: AdviceFacts, lang: Lang) -> str:
+    """Put the values into a template: choices first (see ``advice.toml``), then what is left, with words for the unknown."""
+    values = _values(facts, lang)
+
+    fallback = _FALLBACK[lang]
+
+    def choose(found: re.Match[str]) -> str:
+        *first, last = found.group(1).split("|")
+        for part in (*first, last):
+            known = values.keys() | (fallback.keys() if first and part is last else set())
+            if known >= set(_VALUE.findall(part)):
+                return part
+        return ""
+
+    text = _CHOICE.sub(choose, template)
+    text = " ".join(_VALUE.sub(lambda m: values.get(m.group(1)) or fallback[m.group(1)], text).split())
+    return _PARTICLE.sub(_particle, text) if lang == "ko" else re.sub(r"^the ", "The ", text)
+
+
+def _particle(found: re.Match[str]) -> str:
+    """Choose the Korean particle by the sound before it; after Latin letters both forms stay, as is usual in print."""
+    before, both = found.group(1), found.group(2)
+    if "가" <= before <= "힣":
+        tail = (ord(before) - ord("가")) % 28
+    elif before.isdigit():
+        tail = {"1": _RIEUL, "7": _RIEUL, "8": _RIEUL}.get(before, int(before in "036"))
+    else:
+        return found.group()
+    closed, opened = _PARTICLES[both]
+    return before + (opened if tail == 0 or (both == "(으)로" and tail == _RIEUL) else closed)
+
+
+def _fields(facts: AdviceFacts) -> dict[str, object]:
+    return {name: getattr(facts, name) for name in facts.__struct_fields__}
+
+
+def _values(facts: AdviceFacts, lang: Lang) -> dict[str, str]:
+    values = {name: str(value) for name, value in _fields(facts).items() if value not in (None, "")}
+    if facts.time:
+        values["time"] = utc(facts.time)
+    if facts.host:
+        values["server"] = f"{facts.host}:{facts.port}" if facts.port else facts.host
+    if facts.user_shape:
+        values["user_shape"] = _SHAPES[lang].get(facts.user_shape, facts.user_shape)
+    if line := session_line(facts, lang):
+        values["session"] = line
+    return values
+
+
+@functools.cache
+def _texts() -> dict[str, dict[str, str]]:
+    return tomllib.loads(Path(__file__).with_name("advice.toml").read_text("utf-8"))
