@@ -20,10 +20,11 @@ import aiohttp
 import cluster_facts
 import msgspec
 import yaml
+from proxy import Proxy
 
 from smtpprobe.codec import encode_result
 from smtpprobe.model import ProbeRequest, ProbeResult
-from smtpprobe.resource import GROUP, PLURAL, VERSION, RunRef
+from smtpprobe.resource import GROUP, PLURAL, RUN_NOW_ANNOTATION, VERSION, RunRef
 from smtpprobe_operator.jobs import ANNOTATION_RUN, LABEL_UID, SELECTOR
 
 Json = dict[str, Any]
@@ -357,3 +358,133 @@ def condition(body: Json, kind: str) -> Json:
         if found["type"] == kind:
             return dict(found)
     return {}
+
+
+# ------------------------------------------------------------------------------------------------------------- arena
+
+
+@dataclass
+class Arena:
+    """One namespace with an operator of its own behind a proxy, and a kubelet played by the test."""
+
+    api: Api
+    space: str
+    proxy: Proxy
+    process: OperatorProcess
+    kubelet: PlayedKubelet
+
+    async def apply(self, name: str, spec: Json, **annotations: str) -> str:
+        """Create a SmtpProbe; returns its uid."""
+        made = await apply(self.api, self.space, name, spec, annotations)
+        return str(made["metadata"]["uid"])
+
+    async def read(self, name: str) -> Json:
+        return await self.api.get(probe_path(self.space, name))
+
+    async def change(self, name: str, changes: Json) -> Json:
+        return await self.api.merge(probe_path(self.space, name), changes)
+
+    async def run_now(self, name: str, value: str) -> None:
+        await self.change(name, {"metadata": {"annotations": {RUN_NOW_ANNOTATION: value}}})
+
+    async def wait(self, name: str, holds: Callable[[Json], Any], what: str, seconds: float = 20.0) -> Json:
+        """Wait until a probe's body has what is asked; returns the body."""
+
+        async def look() -> Json | None:
+            body = await self.read(name)
+            return body if holds(body) else None
+
+        found: Json = await until(look, seconds, what)
+        return found
+
+    async def ran(self, name: str, trigger: str, generation: int = 1, seconds: float = 20.0) -> Json:
+        """Wait until a run is the last one in the status; returns the body."""
+
+        def holds(body: Json) -> bool:
+            last = (body.get("status") or {}).get("lastRun") or {}
+            return (last.get("trigger"), last.get("generation")) == (trigger, generation)
+
+        return await self.wait(name, holds, f"{trigger} of generation {generation} in the status", seconds)
+
+    async def jobs(self, uid: str) -> list[Json]:
+        return await jobs_of(self.api, self.space, uid)
+
+    async def pods(self) -> list[Json]:
+        return await self.api.items(f"/api/v1/namespaces/{self.space}/pods?labelSelector={SELECTOR}")
+
+    async def pod(self, seconds: float = 10.0) -> Json:
+        """Wait for the first pod that has not ended; returns it."""
+
+        async def look() -> Json | None:
+            alive = [p for p in await self.pods() if (p.get("status") or {}).get("phase") not in {"Succeeded", "Failed"}]
+            return alive[0] if alive else None
+
+        found: Json = await until(look, seconds, "a pod")
+        return found
+
+    async def events(self) -> list[Json]:
+        """Return our own events, oldest first."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.space}/events"
+        ours = [e for e in await self.api.items(path) if e.get("reportingController") == "smtpprobe.dev/operator"]
+        return sorted(ours, key=lambda event: str(event["eventTime"]))
+
+    async def ready(self) -> None:
+        """Wait until the operator works."""
+
+        async def answers() -> bool:
+            assert self.process.process
+            assert self.process.process.returncode is None, "the operator has ended"
+            try:
+                return (await self.process.http("/readyz"))[0] == 200
+            except (OSError, IndexError):
+                return False
+
+        await until(answers, 20, "readyz")
+
+    async def quiet(self, seconds: float = 1.0) -> None:
+        """Wait until the operator has written nothing for a while."""
+        loop = asyncio.get_running_loop()
+        written, since = len(self.proxy.calls), loop.time()
+
+        async def still() -> bool:
+            nonlocal written, since
+            if len(self.proxy.calls) != written:
+                written, since = len(self.proxy.calls), loop.time()
+            return loop.time() - since >= seconds
+
+        await until(still, 30, "no writes any more")
+
+    async def restart(self) -> None:
+        """SIGKILL and start again."""
+        self.process.kill()
+        await self.process.ended()
+        await self.process.start()
+
+
+@asynccontextmanager
+async def arena(answer: Answers, *, start: bool = True, **environment: str) -> AsyncIterator[Arena]:
+    """Set up a namespace, a proxy, a kubelet and an operator; its log is shown where the block fails."""
+    facts = cluster_facts.load().kubernetes
+    assert facts
+    async with admin() as api:
+        await prepare(api)
+        async with (
+            namespace(api) as space,
+            Proxy(facts.url, facts.ca_file) as proxy,
+            kubelet(api, space, answer) as player,
+        ):
+            process = OperatorProcess(proxy.url, namespaces=space, environment=environment)
+            there = Arena(api, space, proxy, process, player)
+            try:
+                if start:
+                    await process.start()
+                    await there.ready()
+                yield there
+            except BaseException:
+                print(process.text()[-6000:] if process.log.exists() else "the operator was never started")
+                raise
+            finally:
+                if process.process:
+                    process.kill()
+                    await process.ended()
+                process.close()
