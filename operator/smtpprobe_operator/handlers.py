@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -79,4 +79,6 @@ async def watch(settings: Settings, on_probe: Seen, on_pod: Seen, *, ready: asyn
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,
         ready_flag=ready,
+        # kopf's own default asks for the name of the user, which the user 65532 of a container has not got.
+        identity=cast("Any", "smtpprobe-operator"),
     )
