@@ -12,7 +12,7 @@ from smtpprobe.redact import Redactor, sanitize
 from smtpprobe.replies import Malformed, RawReply, ReplyReader
 from smtpprobe.tls import Seen
 from smtpprobe.vocabulary import Note, Reason, Stage
-from smtpprobe.wire import Cut, Ended, Limit, Wire
+from smtpprobe.wire import Ended, Limit, Wire
 
 _LINE_CHARS = 512
 # Bytes that can no longer become a reply are not waited for as long as a slow reply is.

@@ -1,6 +1,6 @@
 """Certificates with one fault each, and the server contexts that present them; made in memory, trusted by nobody else."""
 
-import datetime
+import datetime as dt
 import functools
 import ssl
 import tempfile
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-DAY = datetime.timedelta(days=1)
+DAY = dt.timedelta(days=1)
 
 
 class Pki(NamedTuple):
@@ -29,7 +29,7 @@ def pki() -> Pki:
     folder = Path(tempfile.mkdtemp(prefix="smtpprobe-pki-"))
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     good = ca.issue_cert("localhost", "127.0.0.1", "::1", common_name="localhost")
     contexts = {
         "good": _context(good),
@@ -96,7 +96,7 @@ def _long_chain(cert: trustme.LeafCert, folder: Path) -> ssl.SSLContext:
 def _self_made(folder: Path, name: str, *, san: str | None, subject: str) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder().subject_name(who).issuer_name(who).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
     if san is not None:

@@ -24,7 +24,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 GREETING = "> 220 mx.example.net ESMTP"
 PATIENCE = 30.0
@@ -86,7 +86,7 @@ class Hostile:
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
 
-    def __enter__(self) -> "Hostile":
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 

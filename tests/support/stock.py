@@ -1,0 +1,65 @@
+"""A well-behaved server: aiosmtpd on a free port, in a thread, that remembers the logins it saw."""
+
+import asyncio
+import contextlib
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+
+
+class Stock(NamedTuple):
+    """Where it listens, and username and password of each login."""
+
+    port: int
+    logins: list[tuple[bytes, bytes]]
+
+
+class _Handler:
+    """Take everything; aiosmtpd's defaults are polite."""
+
+
+@contextlib.contextmanager
+def stock_server(mode: str, context: ssl.SSLContext, password: str) -> Iterator[Stock]:
+    """Serve in a mode (plain, starttls, smtps) and accept one password."""
+    logins: list[tuple[bytes, bytes]] = []
+
+    def authenticate(_server: object, _session: object, _envelope: object, _mechanism: str, data: object) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        logins.append((data.login, data.password))
+        good = data.password == password.encode()
+        return AuthResult(success=good, handled=good)
+
+    def factory() -> SMTP:
+        return SMTP(
+            _Handler(),
+            loop=loop,
+            authenticator=authenticate,
+            auth_require_tls=mode == "starttls",
+            tls_context=context if mode == "starttls" else None,
+        )
+
+    async def begin() -> asyncio.Server:
+        return await loop.create_server(factory, "127.0.0.1", 0, ssl=context if mode == "smtps" else None)
+
+    async def end(server: asyncio.Server) -> None:
+        server.close()
+        await server.wait_closed()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)
+    try:
+        yield Stock(server.sockets[0].getsockname()[1], logins)
+    finally:
+        asyncio.run_coroutine_threadsafe(end(server), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
