@@ -387,7 +387,9 @@ class Dispatch:
 
         def change(probe: Probe) -> Status | None:
             now = self._clock()
-            if probe.spec is None or fold.is_known(probe.status, finished.run, finished.result):
+            if probe.spec is None or fold.is_known(probe.status, finished.run, finished.result, now=now):
+                return None
+            if schedule.superseded(probe, finished.run) and _login_counted(probe.status, finished.result):
                 return None
             shared = tuple(sibling.status.auth for sibling in self._registry.siblings(probe))
             folded = fold.fold(
@@ -419,6 +421,12 @@ def _unannounced(probe: Probe) -> bool:
         and probe.status.observed_generation != probe.generation
         and fold.needs_run(probe.spec, probe.status)
     )
+
+
+def _login_counted(status: Status, result: ProbeResult) -> bool:
+    """Whether the login of a superseded run is in the status: its pod is seen until it is gone."""
+    counted = (status.auth.last_attempt, status.auth.last_success)
+    return any(at is not None and at >= result.finished_at.replace(microsecond=0) for at in counted)
 
 
 def _ended(run: RunRef, result: ProbeResult) -> fold.Finished:
