@@ -1,8 +1,8 @@
 """Compile ``probe/smtpprobe/rules/*.toml`` into ``probe/smtpprobe/rules.json``, the form that the classifier loads.
 
 A pod that lives for seconds must not parse TOML nor take patterns apart: the JSON form loads in a millisecond. For
-each pattern it says which three letters a text must contain for the pattern to have a chance (``grams``), so that a
-reply meets only the few patterns that may fit. ``--check`` writes nothing and fails where the file is stale.
+each pattern it says which four letters (three, two) a text must contain for the pattern to have a chance (``grams``),
+so that a reply meets only the few patterns that may fit. ``--check`` writes nothing and fails where the file is stale.
 """
 
 import json
@@ -56,7 +56,7 @@ def compiled() -> str:
 def required(rule: str, pattern: str) -> set[str]:
     """Return literals of which a text must contain one for ``pattern`` to match."""
     found = _factor(_parser.parse(pattern))
-    if not found or min(map(len, found)) < MIN_LITERAL and any(len(f) < MIN_LITERAL and f.isascii() for f in found):
+    if not found or any(len(literal) < MIN_LITERAL and literal.isascii() for literal in found):
         raise RuleError(f"{rule}: no literal of three letters in {pattern!r}: {found}")
     return found
 
@@ -108,15 +108,15 @@ def _factor(parsed: Any) -> set[str] | None:
             found = _factor(argument[2])
         if found:
             candidates.append(found)
-    return max(candidates, key=lambda c: (min(min(map(len, c)), 6), -len(c), min(map(len, c))), default=None)
+    return max(candidates, key=lambda c: (min(*map(len, c), 6), -len(c), min(map(len, c))), default=None)
 
 
-def _grams(text: str) -> set[str]:
-    return {text[i : i + 3] for i in range(len(text) - 2)}
+def _grams(text: str, size: int = 4) -> set[str]:
+    return {text[i : i + size] for i in range(len(text) - size + 1)}
 
 
 def _gram(literal: str, rarity: Counter[str]) -> str:
-    if len(literal) < MIN_LITERAL:
+    if len(literal) < 5:
         return literal
     return min(sorted(_grams(literal)), key=lambda gram: (rarity[gram], gram))
 

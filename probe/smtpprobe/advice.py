@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
+from smtpprobe.charset import readable
 from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Value
 from smtpprobe.resource import Advice
 from smtpprobe.vocabulary import REASONS, EgressMethod, Owner, Reason, StageOutcome
 
-__all__ = ["OWNERS", "AdviceFacts", "Lang", "advise", "more", "reply_text", "session_line"]
+__all__ = ["OWNERS", "SHAPES", "AdviceFacts", "Lang", "advise", "more", "reply_text", "session_line"]
 
 Lang = Literal["en", "ko"]
 MAX_CHARS = 600
@@ -20,7 +23,7 @@ OWNERS: dict[Lang, dict[Owner, str]] = {
     "en": {owner: owner.value for owner in Owner},
     "ko": {Owner.APP: "애플리케이션 개발자", Owner.CLUSTER: "클러스터 관리자", Owner.MAIL: "메일 관리자"},
 }
-_SHAPES: dict[Lang, dict[str, str]] = {
+SHAPES: dict[Lang, dict[str, str]] = {
     "en": {"bare": "a bare name", "address": "an address", "domain": "of the form DOMAIN\\name"},
     "ko": {"bare": "이름만", "address": "메일 주소", "domain": "DOMAIN\\이름"},
 }
@@ -61,19 +64,23 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
     mechanism: str | None = None
 
     @classmethod
-    def of(cls, request: ProbeRequest, result: ProbeResult) -> "AdviceFacts":
-        """Collect the values of one session."""
+    def of(cls, request: ProbeRequest | None, result: ProbeResult) -> "AdviceFacts":
+        """Collect the values of one session; without the request, those that the result holds itself."""
         failed = failed_stage(result)
-        envelope = request.envelope
-        to = failed.recipient if failed and failed.recipient else (envelope.rcpt_to[0] if envelope and envelope.rcpt_to else None)
+        envelope = request.envelope if request else None
+        to = (
+            failed.recipient
+            if failed and failed.recipient
+            else (envelope.rcpt_to[0] if envelope and envelope.rcpt_to else None)
+        )
         return cls(
-            host=request.host,
-            port=request.port,
-            mode=request.mode.value,
+            host=request.host if request else None,
+            port=request.port if request else None,
+            mode=request.mode.value if request else None,
             server_ip=result.server_ip,
             egress_ip=proven_address(result),
             user_shape=result.auth.user_shape,
-            helo=request.helo_name,
+            helo=request.helo_name if request else None,
             time=result.finished_at,
             stage=result.stage.value if result.stage else None,
             reply=reply_text(failed.reply) if failed and failed.reply else None,
@@ -83,16 +90,19 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
         )
 
 
-def advise(reason: Reason, facts: AdviceFacts | None = None, lang: Lang = "en") -> Advice:
-    """Say who must act on ``reason`` and what exactly to do, in at most 600 characters."""
+def advise(reason: Reason, facts: AdviceFacts | None = None, lang: Lang = "en", *, pointer: bool = True) -> Advice:
+    """Say who must act on ``reason`` and what exactly to do, in at most 600 characters.
+
+    ``pointer``: end with the command that tells more, where there is more.
+    """
     facts = facts or AdviceFacts()
     template = _texts()[reason.value][lang]
-    pointer = f" {_POINTER[lang].format(reason)}" if more(reason, lang) else ""
+    end = f" {_POINTER[lang].format(reason)}" if pointer and more(reason, lang) else ""
     text = fill(template, facts, lang)
-    if len(text) + len(pointer) > MAX_CHARS and facts.reply:
-        room = max(20, len(facts.reply) - (len(text) + len(pointer) - MAX_CHARS))
-        text = fill(template, AdviceFacts(**{**_fields(facts), "reply": cut(facts.reply, room)}), lang)
-    return Advice(owner=REASONS[reason].owner.value, text=cut(text, MAX_CHARS - len(pointer)) + pointer)
+    if len(text) + len(end) > MAX_CHARS and facts.reply:
+        room = max(20, len(facts.reply) - (len(text) + len(end) - MAX_CHARS))
+        text = fill(template, msgspec.structs.replace(facts, reply=cut(facts.reply, room)), lang)
+    return Advice(owner=REASONS[reason].owner.value, text=cut(text, MAX_CHARS - len(end)) + end)
 
 
 def more(reason: Reason, lang: Lang = "en") -> str:
@@ -104,7 +114,9 @@ def session_line(facts: AdviceFacts, lang: Lang = "en") -> str | None:
     """Name the session as a mail admin finds it in a log: server, time, EHLO name; None if nothing is known."""
     if not facts.host:
         return None
-    server = facts.host + (f" [{facts.server_ip}]" if facts.server_ip else "") + (f":{facts.port}" if facts.port else "")
+    server = (
+        facts.host + (f" [{facts.server_ip}]" if facts.server_ip else "") + (f":{facts.port}" if facts.port else "")
+    )
     parts = [f"server {server}" if lang == "en" else f"서버 {server}"]
     if facts.time:
         parts.append(utc(facts.time))
@@ -120,7 +132,8 @@ def utc(time: datetime) -> str:
 
 def reply_text(reply: Reply, limit: int = REPLY_CHARS) -> str:
     """Return a reply in one line, cut to ``limit`` characters."""
-    return cut(" ".join(part for part in (str(reply.code), reply.enhanced or "", *reply.lines) if part), limit)
+    lines = (readable(line) for line in reply.lines)
+    return cut(" ".join(part for part in (str(reply.code), reply.enhanced or "", *lines) if part), limit)
 
 
 def failed_stage(result: ProbeResult) -> StageResult | None:
@@ -140,33 +153,32 @@ def cut(text: str, limit: int) -> str:
 
 
 def fill(template: str, facts: AdviceFacts, lang: Lang) -> str:
-    """Put the values into a template: choices first (see ``advice.toml``), then what is left, with words for the unknown."""
+    """Put the values into a template: choices first (see ``advice.toml``), then words for the unknown."""
     values = _values(facts, lang)
-
     fallback = _FALLBACK[lang]
 
     def choose(found: re.Match[str]) -> str:
-        *first, last = found.group(1).split("|")
+        *first, last = str(found.group(1)).split("|")
         for part in (*first, last):
             known = values.keys() | (fallback.keys() if first and part is last else set())
             if known >= set(_VALUE.findall(part)):
                 return part
         return ""
 
-    text = _CHOICE.sub(choose, template)
+    text: str = _CHOICE.sub(choose, template)
     text = " ".join(_VALUE.sub(lambda m: values.get(m.group(1)) or fallback[m.group(1)], text).split())
     return _PARTICLE.sub(_particle, text) if lang == "ko" else re.sub(r"^the ", "The ", text)
 
 
 def _particle(found: re.Match[str]) -> str:
     """Choose the Korean particle by the sound before it; after Latin letters both forms stay, as is usual in print."""
-    before, both = found.group(1), found.group(2)
+    before, both = str(found.group(1)), str(found.group(2))
     if "가" <= before <= "힣":
         tail = (ord(before) - ord("가")) % 28
     elif before.isdigit():
         tail = {"1": _RIEUL, "7": _RIEUL, "8": _RIEUL}.get(before, int(before in "036"))
     else:
-        return found.group()
+        return before + both
     closed, opened = _PARTICLES[both]
     return before + (opened if tail == 0 or (both == "(으)로" and tail == _RIEUL) else closed)
 
@@ -182,7 +194,7 @@ def _values(facts: AdviceFacts, lang: Lang) -> dict[str, str]:
     if facts.host:
         values["server"] = f"{facts.host}:{facts.port}" if facts.port else facts.host
     if facts.user_shape:
-        values["user_shape"] = _SHAPES[lang].get(facts.user_shape, facts.user_shape)
+        values["user_shape"] = SHAPES[lang].get(facts.user_shape, facts.user_shape)
     if line := session_line(facts, lang):
         values["session"] = line
     return values

@@ -5,13 +5,13 @@ own words, words of any server, enhanced codes, stage and code. What the last on
 says so. Codes alone are right in a third of real replies at best; the words decide.
 
 What is loaded is ``rules.json``, made from those files by ``tools/compile_rules.py``: no TOML to parse, and for each
-three letters the patterns that have a chance in a text with them. Patterns are compiled when first needed.
+few letters the patterns that have a chance in a text with them. Patterns are compiled when first needed.
 """
 
 import functools
 import re
-from collections.abc import Callable
-from importlib import resources
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -23,7 +23,7 @@ __all__ = ["Rule", "SessionFacts", "classify", "quoted_address"]
 
 
 class SessionFacts(Value, frozen=True, kw_only=True):
-    """What the session knows and a reply does not say. ``own_ips`` are addresses that may be ours as the server sees us."""
+    """What the session knows and a reply does not say; ``own_ips``: addresses that may be ours in its eyes."""
 
     host: str = ""
     banner: str = ""
@@ -38,10 +38,11 @@ class SessionFacts(Value, frozen=True, kw_only=True):
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One rule: every condition given must hold; ``text`` holds if one of its patterns is found, ``unless`` if none is.
 
-    ``stages``: where it can stand. ``codes``: prefixes of the basic code; ``enhanced`` of the enhanced one. ``host``: the
-    server's name or banner contains one of these. ``names``: the text names this party of the envelope (``mail_from`` or
-    ``rcpt_to``). ``login``, ``tls``: AUTH was sent, TLS was up. ``client``: only for texts without a reply code, which
-    are errors of a client library. ``also``: the other reasons that the same words can have, likeliest first.
+    ``stages``: where it can stand. ``codes``: prefixes of the basic code. ``enhanced``: whole enhanced codes. ``host``:
+    the server's name or banner contains one of these. ``names``: the text names this party of the envelope
+    (``mail_from`` or ``rcpt_to``). ``login``, ``tls``: AUTH was sent, TLS was up. ``client``: only for texts without a
+    reply code, which are errors of a client library. ``also``: the other reasons that the same words can have,
+    likeliest first.
     """
 
     id: str
@@ -83,34 +84,40 @@ def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verd
     Linear in the length of the text, of which 4,096 characters count.
     """
     normal, book = normalize(text), _book()
-    candidates: dict[int, list[int]] = {number: [] for number in _wordless()}
+    places: dict[int, list[int]] = {}
     for gram in book.grams.keys() & _grams(normal.text):
         for number, place in book.grams[gram]:
-            candidates.setdefault(number, []).append(place)
-    for number in sorted(candidates):
+            places.setdefault(number, []).append(place)
+    for number in sorted((*places, *_wordless(stage, normal.code, normal.enhanced))):
         rule = book.rules[number]
-        if _holds(rule, stage, normal, facts or _NO_FACTS) and _says(rule, candidates[number], normal.text):
-            return rule.verdict()
+        fits = _holds(rule, stage, normal) and _fits(rule, normal, facts or _NO_FACTS)
+        if fits and _says(rule, places.get(number, ()), normal.text):
+            return _verdict(number)
     return _UNKNOWN
 
 
 def _grams(text: str) -> set[str]:
-    grams = {text[i : i + 3] for i in range(len(text) - 2)}
+    """Return what the index may hold of a text: rows of four and three characters, of two where they are not ASCII."""
+    size = len(text)
+    grams = {text[i : i + 4] for i in range(size - 3)} | {text[i : i + 3] for i in range(size - 2)}
     if not text.isascii():
-        grams |= {text[i : i + 2] for i in range(len(text) - 1) if not text[i].isascii()}
+        grams |= {text[i : i + 2] for i in range(size - 1) if not text[i].isascii()}
     return grams
 
 
-def _holds(rule: Rule, stage: Stage, normal: Normal, facts: SessionFacts) -> bool:
-    """Say whether the conditions other than the words hold."""
+def _holds(rule: Rule, stage: Stage, normal: Normal) -> bool:
+    """Say whether stage and codes are the rule's."""
     if rule.stages and stage not in rule.stages:
         return False
     if rule.client and (normal.code or not normal.client):
         return False
     if rule.codes and not (normal.code and str(normal.code).startswith(rule.codes)):
         return False
-    if rule.enhanced and normal.enhanced not in rule.enhanced:
-        return False
+    return not rule.enhanced or normal.enhanced in rule.enhanced
+
+
+def _fits(rule: Rule, normal: Normal, facts: SessionFacts) -> bool:
+    """Say whether the session is one that the rule speaks of."""
     if rule.login is not None and rule.login is not facts.login_sent:
         return False
     if rule.tls is not None and rule.tls is not facts.tls_active:
@@ -126,7 +133,7 @@ def _holds(rule: Rule, stage: Stage, normal: Normal, facts: SessionFacts) -> boo
     return True
 
 
-def _says(rule: Rule, places: list[int], text: str) -> bool:
+def _says(rule: Rule, places: Sequence[int], text: str) -> bool:
     if rule.text and not any(_pattern(rule.text[place])(text) for place in places):
         return False
     return not any(_pattern(source)(text) for source in rule.unless)
@@ -139,9 +146,16 @@ def _pattern(source: str) -> Callable[[str], object]:
 
 @functools.cache
 def _book() -> _Book:
-    return msgspec.json.decode((resources.files("smtpprobe") / "rules.json").read_bytes(), type=_Book)
+    return msgspec.json.decode(Path(__file__).with_name("rules.json").read_bytes(), type=_Book)
 
 
 @functools.cache
-def _wordless() -> tuple[int, ...]:
-    return tuple(number for number, rule in enumerate(_book().rules) if not rule.text)
+def _verdict(number: int) -> Verdict:
+    return _book().rules[number].verdict()
+
+
+@functools.lru_cache(maxsize=1024)
+def _wordless(stage: Stage, code: int, enhanced: str) -> tuple[int, ...]:
+    """Return the rules that look at stage and codes only and hold for these."""
+    normal = Normal("", "", code, enhanced, client=not code and not enhanced)
+    return tuple(n for n, rule in enumerate(_book().rules) if not rule.text and _holds(rule, stage, normal))

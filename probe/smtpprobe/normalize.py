@@ -12,8 +12,11 @@ import msgspec
 
 MAX_CHARS = 4096
 _CODE = re.compile(r"([2-5]\d\d)(?:[ \-]|$)")
-# "(535, b'5.7.8 ...')", "said: 550 5.7.1 ...", "SMTPDataError: 554 ..." : a client's error that carries the server's reply
-_WRAPPED = re.compile(r"(?:\(|\bsaid: |\bresponded: |\bresponse: |error: |reply: |code[:=]? ?|: |^smtp )([45][0-5]\d)[ ,\-](?![\d.]{4,})", re.I)
+# "(535, b'5.7.8 ...')", "said: 550 5.7.1 ...", "SMTPDataError: 554 ...": a client's error around the server's reply
+_WRAPPED = re.compile(
+    r"(?:\(|\bsaid: |\bresponded: |\bresponse: |error: |reply: |code[:=]? ?|: |^smtp )([45][0-5]\d)[ ,\-](?![\d.]{4,})",
+    re.IGNORECASE,
+)
 _ENHANCED = re.compile(r"(?<![\d.:])#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
 _LINE_CODE = re.compile(r"(?<!\S)[2-5][0-5]\d(?:-(?=\S)|[ \-](?=#?[245]\.\d{1,3}\.\d))")
 _IPV4 = re.compile(r"(?<![\d.\w-])(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)")
@@ -21,14 +24,15 @@ _IPV6 = re.compile(r"(?<![\w:.])([0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?![
 _ANGLE = re.compile(r"<([^<>]{0,320})>")
 _MAILBOX = re.compile(r"[^\s<>()\[\]:;,'\"=@]{1,64}@[^\s<>()\[\]:;,'\"]{1,255}")
 _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")
-_SESSION_ID = re.compile(r"\[[^\[\]\s]{1,80}\.outlook\.com[^\[\]]{0,80}\]| - gs(?:mtp)?\b", re.I)
+_SESSION_ID = re.compile(r"\[[^\[\]\s]{1,80}\.outlook\.com[^\[\]]{0,80}\]| - gs(?:mtp)?\b", re.IGNORECASE)
 _BASE64_TAIL = re.compile(r":\s+(?:[A-Za-z0-9+/]{4}){2,40}={0,2}\s*$")
-_SPACES = re.compile(r"\s+")
-_PUNCTUATION = str.maketrans({**dict.fromkeys("[](){}\"'`´‘’“”", None), **dict.fromkeys("-_\t\r\n–—", " ")})
+_PUNCTUATION = str.maketrans(
+    {**dict.fromkeys("[](){}\"'`\u00b4\u2018\u2019\u201c\u201d", None), **dict.fromkeys("-_\t\r\n\u2013\u2014", " ")}
+)
 
 
 class Normal(msgspec.Struct, frozen=True):
-    """What a rule sees: ``code`` 0 where the text shows none, ``enhanced`` "" likewise; ``raw`` is unfolded, not folded in case."""
+    """What a rule sees: ``code`` 0, ``enhanced`` "" where the text shows none; ``raw`` is unfolded, its case kept."""
 
     text: str
     raw: str
@@ -38,20 +42,28 @@ class Normal(msgspec.Struct, frozen=True):
 
 
 def normalize(text: str) -> Normal:
-    """Return the matchable form of one reply (all its lines) or of one error text; linear in the first 4,096 characters."""
+    """Return the matchable form of one reply (all its lines) or one error text; 4,096 characters of it count."""
     text = recover(text[:MAX_CHARS])
     code, client = _code_of(text)
-    raw = " ".join(line.strip() for line in text.splitlines())
+    raw = " ".join(text.split())
     found = _ENHANCED.search(raw)
     enhanced = found.group(1) if found else ""
-    folded = _LINE_CODE.sub("", raw)
-    folded = _CODE.sub("", folded, count=1) if _CODE.match(folded) else folded
-    folded = _BASE64_TAIL.sub("", _SESSION_ID.sub(" ", folded))
+    folded = raw[4:] if _CODE.match(raw) else raw
+    if len(raw) != len(text) or found:
+        folded = _LINE_CODE.sub("", folded)
+    if ".outlook.com" in folded or " - gs" in folded:
+        folded = _SESSION_ID.sub(" ", folded)
+    if folded.endswith(("=", "6", "M")):
+        folded = _BASE64_TAIL.sub("", folded)
     folded = _ANGLE.sub(_angle, folded) if "<" in folded else folded
     folded = _MAILBOX.sub("addr", folded) if "@" in folded else folded
-    folded = _ENHANCED.sub("", _IPV6.sub(_ipv6, _IPV4.sub(_ipv4, folded)))
+    folded = _IPV4.sub(_ipv4, folded)
+    if folded.count(":") > 1:
+        folded = _IPV6.sub(_ipv6, folded)
+    if found:
+        folded = _ENHANCED.sub("", folded)
     folded = folded.casefold().replace("e-mail", "email").translate(_PUNCTUATION)
-    return Normal(_SPACES.sub(" ", folded).strip(), raw, code, enhanced, client)
+    return Normal(" ".join(folded.split()), raw, code, enhanced, client)
 
 
 def quoted_address(text: str) -> str | None:
@@ -70,9 +82,9 @@ def quoted_address(text: str) -> str | None:
 
 
 def recover(text: str) -> str:
-    """Append what the bytes of a non-ASCII reply say in UTF-8, GB18030 or EUC-KR, to an otherwise unchanged text.
+    r"""Append what the bytes of a non-ASCII reply say in UTF-8, GB18030 or EUC-KR, to an otherwise unchanged text.
 
-    Works on ``\\xNN`` escapes (our sanitizer), surrogate escapes (libraries) and Latin-1 mojibake. GBK and EUC-KR share
+    Works on ``\xNN`` escapes (our sanitizer), surrogate escapes (libraries) and Latin-1 mojibake. GBK and EUC-KR share
     their byte range, so both readings are kept: a rule knows its words in either.
     """
     if text.isascii() and "\\x" not in text:

@@ -1,0 +1,190 @@
+"""``smtpprobe explain``: a reply, an error text, a reason or a whole result in; cause, owner and remedy out. Pure."""
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from smtpprobe import report
+from smtpprobe.advice import OWNERS, AdviceFacts, Lang, advise, cut, more
+from smtpprobe.classify import SessionFacts, classify, quoted_address
+from smtpprobe.model import ProbeRequest, ProbeResult
+from smtpprobe.resource import decode_status
+from smtpprobe.vocabulary import REASONS, Depth, Mode, Reason, Stage
+
+__all__ = ["UnreadableError", "explain_batch", "explain_object", "explain_text", "stage_of"]
+
+MAX_LINE = 64 * 1024
+_STAGE_NAMES = {"banner": Stage.GREETING, "handshake": Stage.TLS, "helo": Stage.EHLO, "end-of-data": Stage.DOT}
+_GUESSES = (
+    # what a text says of its own stage, for a person who pastes a reply without naming one
+    (Stage.AUTH, ("535", "534", "432", "504", "authenticat", "credential", "password", "login")),
+    (Stage.DNS, ("gaierror", "getaddrinfo", "name or service", "name resolution", "no such host")),
+    (Stage.CONNECT, ("errno", "dial tcp", "econn", "connection refused", "connect to", "connecting to")),
+    (Stage.TLS, ("certificate", "ssl:", "tls:", "handshake", "wrong version number")),
+    (Stage.EHLO, ("helo", "ehlo")),
+    (Stage.MAIL, ("sender", "mail from")),
+    (Stage.DOT, ("message", "spam", "content", "dmarc", "dkim")),
+)
+
+
+class UnreadableError(Exception):
+    """A line of a batch that cannot be read; the text says why."""
+
+
+def stage_of(name: str | None, text: str = "") -> Stage:
+    """Return the stage called ``name`` (old names too); where none is given, the one the text speaks of, else rcpt."""
+    if name:
+        name = name.strip().lower()
+        if name in _STAGE_NAMES:
+            return _STAGE_NAMES[name]
+        try:
+            return Stage(name)
+        except ValueError:
+            raise UnreadableError(f"unknown stage {cut(name, 40)!r}: write one of {', '.join(Stage)}") from None
+    folded = text.casefold()
+    return next((stage for stage, words in _GUESSES if any(word in folded for word in words)), Stage.RCPT)
+
+
+def explain_object(
+    text: str, stage: str | None = None, facts: SessionFacts | None = None, lang: Lang = "en"
+) -> dict[str, Any]:
+    """Return reason, confidence, alternatives, rule, owner and advice of one reply or error text, as JSON values."""
+    where = stage_of(stage, text)
+    facts = facts or SessionFacts()
+    verdict = classify(where, text, facts)
+    advice = advise(verdict.reason, _advice_facts(where, text, facts), lang)
+    return {
+        "reason": verdict.reason.value,
+        "confidence": verdict.confidence,
+        "alternatives": [{"reason": a.reason.value, "confidence": a.confidence} for a in verdict.alternatives],
+        "rule": verdict.rule,
+        "owner": advice.owner,
+        "advice": advice.text,
+    }
+
+
+def explain_batch(lines: Iterable[str], lang: Lang = "en") -> Iterator[dict[str, Any]]:
+    """Return one object for each line of JSON, in order; a line that cannot be read gives ``{"error": why}``.
+
+    Line: ``{"stage", "text", "context": {"mailFrom", "rcptTo", "host", "banner"}}``; ``mail_from`` and ``rcpt_to`` are
+    read too, absent keys and nulls are the same, an empty line is left out.
+    """
+    for line in lines:
+        if line.strip():
+            try:
+                yield _explain_line(line, lang)
+            except UnreadableError as error:
+                yield {"error": str(error)}
+
+
+def explain_text(what: str, stage: str | None = None, lang: Lang = "en", *, colour: bool = False) -> str:
+    """Explain a reason, a result or SmtpProbe as JSON, or a reply or error text; the answer is for a terminal."""
+    what = what.strip()
+    with contextlib.suppress(ValueError):
+        return _explain_reason(Reason(what), lang)
+    if what.startswith("{"):
+        with contextlib.suppress(json.JSONDecodeError):
+            return explain_result(json.loads(what), lang, colour=colour)
+    where = stage_of(stage, what)
+    verdict = classify(where, what)
+    lines = [f"{verdict.reason} ({verdict.confidence:.0%}) @ {where}"]
+    lines += [f"  or {a.reason} ({a.confidence:.0%})" for a in verdict.alternatives]
+    return "\n".join([*lines, *_who_and_what(verdict.reason, _advice_facts(where, what, SessionFacts()), lang)])
+
+
+def explain_result(raw: Any, lang: Lang = "en", *, colour: bool = False) -> str:
+    """Explain a parsed object: a SmtpProbe, a status, a result, or the output of ``check --output json``."""
+    if not isinstance(raw, dict):
+        raise UnreadableError("not an object: give a result, a status or a SmtpProbe")
+    if "status" in raw and not isinstance(raw["status"], str):
+        return report.from_status(decode_status(raw["status"]), _spec(raw.get("spec")), lang=lang, colour=colour)
+    if "conditions" in raw:
+        return report.from_status(decode_status(raw), lang=lang, colour=colour)
+    if "outcome" not in raw:
+        raise UnreadableError("neither a result nor a SmtpProbe: it has no outcome and no status")
+    raw = dict(raw)
+    if "reason" in raw and raw.get("outcome") != "Passed":
+        fields = {key: raw[key] for key in ("reason", "confidence", "alternatives", "rule") if raw.get(key) is not None}
+        raw.setdefault("verdict", fields)
+    try:
+        result = msgspec.convert({k: v for k, v in raw.items() if v is not None}, ProbeResult, strict=False)
+    except msgspec.ValidationError as error:
+        raise UnreadableError(f"this result cannot be read: {error}") from None
+    return report.text(result, _request(raw), lang=lang, colour=colour)
+
+
+def _explain_line(line: str, lang: Lang) -> dict[str, Any]:
+    if len(line) > MAX_LINE:
+        raise UnreadableError(f"line longer than {MAX_LINE} characters")
+    try:
+        raw = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(f"not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise UnreadableError("not a JSON object")
+    text, stage = raw.get("text"), raw.get("stage")
+    if not isinstance(text, str) or not text.strip():
+        raise UnreadableError("text is missing")
+    if stage is not None and not isinstance(stage, str):
+        raise UnreadableError("stage is not a string")
+    code = raw.get("code")
+    if isinstance(code, int) and not isinstance(code, bool) and not text.lstrip().startswith(str(code)):
+        text = f"{code} {text}"
+    return explain_object(text, stage, _facts(raw.get("context")), lang)
+
+
+def _facts(context: Any) -> SessionFacts:
+    if context is None:
+        return SessionFacts()
+    if not isinstance(context, dict):
+        raise UnreadableError("context is not an object")
+    words = {"mailFrom": context.get("mailFrom") or context.get("mail_from")}
+    words |= {name: context.get(name) for name in ("host", "banner")}
+    for name, value in words.items():
+        if value is not None and not isinstance(value, str):
+            raise UnreadableError(f"context: {name} is not a string")
+    to = context.get("rcptTo") or context.get("rcpt_to") or ()
+    to = [to] if isinstance(to, str) else to
+    if not isinstance(to, list | tuple) or not all(isinstance(address, str) for address in to):
+        raise UnreadableError("context: rcptTo is neither a string nor a list of strings")
+    return SessionFacts(
+        mail_from=words["mailFrom"], host=words["host"] or "", banner=words["banner"] or "", rcpt_to=tuple(to)
+    )
+
+
+def _advice_facts(stage: Stage, text: str, facts: SessionFacts) -> AdviceFacts:
+    return AdviceFacts(
+        host=facts.host or None,
+        stage=stage.value,
+        egress_ip=quoted_address(text),
+        reply=cut(" ".join(text.split()), 140),
+        sender=facts.mail_from,
+        recipient=facts.rcpt_to[0] if facts.rcpt_to else None,
+    )
+
+
+def _explain_reason(reason: Reason, lang: Lang) -> str:
+    return "\n".join([f"{reason} ({REASONS[reason].group})", *_who_and_what(reason, AdviceFacts(), lang)])
+
+
+def _who_and_what(reason: Reason, facts: AdviceFacts, lang: Lang) -> list[str]:
+    advice = advise(reason, facts, lang, pointer=False)
+    who = {"en": "Who must act", "ko": "조치할 사람"}[lang]
+    return ["", f"{who}: {OWNERS[lang][REASONS[reason].owner]}", "", *report.wrapped([advice.text, more(reason, lang)])]
+
+
+def _spec(raw: Any) -> Any:
+    from smtpprobe.spec import parse  # only a SmtpProbe needs its checks
+
+    return parse(raw).spec if isinstance(raw, dict) else None
+
+
+def _request(raw: dict[str, Any]) -> ProbeRequest | None:
+    """Return what ``check --output json`` says of its own request."""
+    try:
+        return ProbeRequest(host=str(raw["host"]), port=int(raw["port"]), mode=Mode(raw["mode"]), depth=Depth.GREETING)
+    except (KeyError, TypeError, ValueError):
+        return None
