@@ -65,6 +65,8 @@ def _check(raw: object, kind: inspect.Type, path: str, problems: list[Problem]) 
     if isinstance(kind, inspect.UnionType):
         kind = next(choice for choice in kind.types if not isinstance(choice, inspect.NoneType))
     wanted = _json_type(kind)
+    if wanted is int and isinstance(raw, float) and raw.is_integer():
+        raw = int(raw)  # 587.0 in YAML: kubectl sends 587
     if type(raw) is not wanted:
         found = _NAMES.get(type(raw), "null" if raw is None else "string")
         hint = "; write it in quotes" if wanted is str and isinstance(raw, int | float) else ""
@@ -122,7 +124,9 @@ def _check_object(raw: dict[Any, Any], kind: inspect.StructType, path: str, prob
 def _check_map(raw: dict[Any, Any], kind: inspect.DictType, path: str, problems: list[Problem]) -> dict[str, Any]:
     if kind.max_length is not None and len(raw) > kind.max_length:
         problems.append(Problem(path, f"Too many: {len(raw)}: must have at most {kind.max_length} items"))
-    checked = {str(key): _check(value, kind.value_type, f"{path}.{key}", problems) for key, value in raw.items()}
+    # As for the API server, null is absent here too.
+    given = {str(key): value for key, value in raw.items() if value is not None}
+    checked = {key: _check(value, kind.value_type, f"{path}.{key}", problems) for key, value in given.items()}
     return {key: value for key, value in checked.items() if value is not _BROKEN}
 
 

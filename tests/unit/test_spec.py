@@ -158,3 +158,9 @@ def test_helo_name_is_the_spec_s_then_the_operator_s_then_invalid(
     spec = good(heloName=own)
     request = specs.to_request(spec, default_helo=default, credentials_dir=None, ca_file=None, refused=None)
     assert request.helo_name == name
+
+
+def test_a_whole_number_with_a_point_is_a_whole_number() -> None:
+    """587.0 in YAML is the port 587, as it is for kubectl; 58.7 is none."""
+    assert good(port=587.0).port == 587
+    assert specs.parse(SERVER | {"port": 58.7}).spec is None
