@@ -68,7 +68,9 @@ def compare(answer: Answer, case: Case) -> None:
 
 
 def _python_only(problem: tuple[str, str]) -> bool:
-    return UNKNOWN in problem[1] or problem in {(field, text) for case in BAD if case.python_only for field, text in case.expected}
+    return UNKNOWN in problem[1] or problem in {
+        (field, text) for case in BAD if case.python_only for field, text in case.expected
+    }
 
 
 @pytest.mark.parametrize("case", GOOD, ids=str)
