@@ -34,6 +34,11 @@ class Heard(NamedTuple):
         """The basic code."""
         return self.raw.code
 
+    @property
+    def kept(self) -> RawReply:
+        """The reply with its lines as they may be stored."""
+        return RawReply(self.raw.code, tuple(line.encode("ascii") for line in self.reply.lines), self.raw.notes)
+
 
 class Dialogue:
     """Say lines and hear replies. ``alive`` is False once nothing that comes can be trusted to answer what is said."""
@@ -82,7 +87,7 @@ class Dialogue:
             if isinstance(got, RawReply):
                 return self._heard(got, stage)
             if isinstance(got, Malformed):
-                return self._lost(faults.malformed(got, stage))
+                return self._lost(faults.malformed(got._replace(excerpt=self._quotable(got.excerpt, stage)), stage))
             if self._reader.hopeless:
                 deadline = min(deadline, asyncio.get_running_loop().time() + _HOPELESS_SECONDS)
             data = await self.wire.read(deadline)
@@ -92,7 +97,7 @@ class Dialogue:
             self._reader.feed(data)
 
     def _silence(self, ended: Ended, stage: Stage, limit: Limit, *, begun: bool) -> Fault:
-        pending = self._reader.pending
+        pending = self._quotable(self._reader.pending, stage)
         late = faults.after_handshake(ended, self.seen) if self._tls_fresh else None
         if late is not None:
             return late
@@ -104,12 +109,19 @@ class Dialogue:
 
     def _unsolicited(self, stage: Stage) -> Heard | Fault:
         self.notes.add(Note.EARLY_DATA)
-        said = faults.excerpt(self._reader.pending)
+        said = faults.excerpt(self._quotable(self._reader.pending, stage))
         got = self._reader.next()
         if isinstance(got, RawReply) and got.code == 421:
             return self._heard(got, stage)
         detail = f"the server spoke before it was asked ({said!r}): its replies cannot be told apart any more"
         return self._lost(fault(Reason.PROTOCOL_ERROR, "unsolicited-reply", detail))
+
+    def _quotable(self, data: bytes, stage: Stage) -> bytes:
+        """Search the whole for credentials before a piece of it stands in a sentence."""
+        kept, echoed = self._redactor.raw(data, stage)
+        if echoed:
+            self.notes.add(Note.CREDENTIAL_ECHOED)
+        return kept
 
     def _lost(self, what: Fault) -> Fault:
         self.alive = False
@@ -126,6 +138,8 @@ class Dialogue:
         safe, echoed = self._redactor.lines(texts, stage)
         if echoed:
             self.notes.add(Note.CREDENTIAL_ECHOED)
+        if raw.code == 334:  # a challenge is part of the login: shown nowhere (design §9)
+            safe = ("[challenge]",) * len(texts)
         last = len(texts) - 1
         for at, shown in enumerate(safe):
             self._show("S", f"{raw.code}{' ' if at == last else '-'}{shown}")

@@ -17,8 +17,8 @@ from smtpprobe import codec, credentials, tls
 from smtpprobe.model import ProbeRequest, ProbeResult, StageResult, TranscriptLine, Verdict
 from smtpprobe.redact import shorten_local_parts
 from smtpprobe.session import probe
-from smtpprobe.summary import message
-from smtpprobe.vocabulary import Outcome
+from smtpprobe.summary import cut
+from smtpprobe.vocabulary import Outcome, Reason
 
 REQUEST_VARIABLE = "SMTPPROBE_REQUEST"
 TERMINATION_VARIABLE = "SMTPPROBE_TERMINATION_LOG"
@@ -27,8 +27,12 @@ TERMINATION_LOG = "/dev/termination-log"
 
 def main() -> int:
     """Run one request and write its result."""
-    request = codec.decode_request(os.environ[REQUEST_VARIABLE])
-    result = asyncio.run(_run(request))
+    try:
+        request = codec.decode_request(os.environ.get(REQUEST_VARIABLE, ""))
+    except codec.RequestUnreadable as problem:
+        result = _cannot_run(Reason.SPEC_INVALID, f"{problem} ({REQUEST_VARIABLE})")
+    else:
+        result = asyncio.run(_run(request))
     Path(os.environ.get(TERMINATION_VARIABLE, TERMINATION_LOG)).write_bytes(codec.encode_result(result))
     return 0
 
@@ -38,16 +42,15 @@ async def _run(request: ProbeRequest) -> ProbeResult:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     found = credentials.read(request.credentials, request.host) if request.credentials is not None else None
     if isinstance(found, credentials.Problem):
-        return _cannot_run(request, found)
+        return _cannot_run(found.reason, found.message)
     log = _Log()
     return await probe(request, found, on_stage=log.stage, on_line=log.line, stop=stop)
 
 
-def _cannot_run(request: ProbeRequest, problem: credentials.Problem) -> ProbeResult:
+def _cannot_run(reason: Reason, sentence: str) -> ProbeResult:
     now = tls.utc_now()
-    verdict = Verdict(reason=problem.reason, rule="run:credentials")
-    result = ProbeResult(outcome=Outcome.ERROR, started_at=now, finished_at=now, verdict=verdict)
-    return msgspec.structs.replace(result, message=message(result, request, problem.message))
+    verdict = Verdict(reason=reason, rule="run:cannot")
+    return ProbeResult(outcome=Outcome.ERROR, started_at=now, finished_at=now, verdict=verdict, message=cut(sentence))
 
 
 class _Log:

@@ -94,6 +94,7 @@ class Stages:
         self._on_line = on_line
         self._addresses: tuple[Address, ...] = ()
         self._context: asyncio.Task[ssl.SSLContext | tls.Unusable] | None = None
+        self._warm: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
         """Begin what takes longer than a round trip: OpenSSL reads the system's CA bundle during the first ones."""
@@ -208,7 +209,7 @@ class Stages:
             return self._ehlo_refused(step, heard)
         if helo:
             self.notes[Note.NO_ESMTP] = None
-        keywords = () if helo else parse_ehlo(heard.raw).keywords
+        keywords = () if helo else parse_ehlo(heard.kept).keywords
         self.ehlo_lines.append(heard.reply.lines[0])
         if step.after_tls:
             self.features = Features(before_tls=self.features.before_tls, after_tls=keywords)
@@ -261,6 +262,7 @@ class Stages:
         if isinstance(context, tls.Unusable):
             raise CannotRun(Reason.SPEC_INVALID, context.detail)
         self.seen.watch(context)
+        self._warm = asyncio.ensure_future(asyncio.to_thread(tls.warm_up))
         limit = self.clock.limit("tls", self.clock.limits.tls)
         end = await self.wire.handshake(context, self.server_name, limit.deadline)
         self.tls = self.wire.tls

@@ -55,12 +55,12 @@ def message(result: ProbeResult, request: ProbeRequest, problem: str | None = No
     """
     where = f"{request.host}:{request.port}"
     if problem is not None:
-        return _cut(f"{problem} ({where})")
+        return cut(f"{problem} ({where})")
     if result.outcome is Outcome.PASSED:
-        return _cut(f"{where} {request.mode}: {_achieved(result)}")
+        return cut(f"{where} {request.mode}: {_achieved(result)}")
     entry = next((known for known in result.stages if known.outcome in _STOPS and known.stage is result.stage), None)
     said = _words(entry) if entry is not None else ""
-    return _cut(f"{where} {request.mode}, {result.stage}: {said}")
+    return cut(f"{where} {request.mode}, {result.stage}: {said}")
 
 
 _STOPS = (StageOutcome.FAILED, StageOutcome.SKIPPED)
@@ -92,6 +92,7 @@ def _achieved(result: ProbeResult) -> str:
     return ", ".join(did)
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """Make one line of at most 200 characters."""
     text = " ".join(text.split())
     return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 3] + "..."

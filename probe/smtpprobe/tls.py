@@ -115,6 +115,14 @@ def context(options: TlsOptions) -> ssl.SSLContext | Unusable:
     return made
 
 
+def warm_up() -> None:
+    """Import what ``facts`` needs; for a thread, while the server is being waited for."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    _ = x509, hashes
+
+
 def verify_reason(error: ssl.SSLCertVerificationError) -> Reason:
     """Name OpenSSL's verification error."""
     return _VERIFY.get(error.verify_code, Reason.CERTIFICATE_INVALID)
