@@ -162,19 +162,20 @@ class Dispatch:
             self._hold(uid, error)
         except Exception:
             LOG.exception("probe %s: a step failed; trying again later", uid)
-            self._hold(uid, None)
+            self._hold(uid, "an error of our own")
         finally:
             del self._tasks[uid]
             self.changed(uid)
 
-    def _hold(self, uid: str, error: ApiError | None) -> None:
-        """Leave a probe alone for a while after a call that may work later."""
+    def _hold(self, uid: str, why: ApiError | str) -> None:
+        """Leave a probe alone for a while: what did not work may work later, and nothing may turn in circles."""
         tries = self._holds.get(uid, (None, 0))[1]
-        seconds = (error.retry_after if error else None) or HOLD_SECONDS[min(tries, len(HOLD_SECONDS) - 1)]
+        asked = why.retry_after if isinstance(why, ApiError) else None
+        seconds = asked or HOLD_SECONDS[min(tries, len(HOLD_SECONDS) - 1)]
         until = self._clock() + timedelta(seconds=seconds)
         self._holds[uid] = (until, tries + 1)
         probe = self._registry.get(uid)
-        LOG.warning("%s: waiting %g s after: %s", probe.path if probe else uid, seconds, error or "an error of our own")
+        LOG.warning("%s: waiting %g s after: %s", probe.path if probe else uid, seconds, why)
 
     # ------------------------------------------------------------------------------------------------- one probe
 
@@ -268,6 +269,7 @@ class Dispatch:
         )
         try:
             await self._kube.create_job(probe.namespace, build_job(probe, spec, run, request, self._settings))
+            self._holds.pop(probe.uid, None)
             LOG.info("%s: started %s attempt %d as %s", probe.path, run.trigger, run.attempt, flight.job)
         except ApiError as error:
             if error.exists:
@@ -279,7 +281,6 @@ class Dispatch:
                 reason = harvest.refusal(error.message)
                 text = f"the Job was refused: {error.message}"
                 await self._finish(probe.uid, _ended(run, harvest.error_result(reason, text, now, now)))
-        self._holds.pop(probe.uid, None)
 
     async def _meet(self, flight: Flight) -> None:
         """Find out what became of a Job that exists: its pod is read, waited for, or missing."""
@@ -404,14 +405,18 @@ class Dispatch:
             return schedule.stamp(probe, folded, now)
 
         result: ProbeResult = finished.result
-        if await self._writer.write(uid, change, since=result.finished_at):
+        written = await self._writer.write(uid, change, since=result.finished_at)
+        probe = self._registry.get(uid)
+        flight = self.flights.get(uid)
+        if written:
+            self._holds.pop(uid, None)
             self.runs[uid, result.outcome] += 1
-            probe = self._registry.get(uid)
             reason = result.verdict.reason if result.verdict else "Succeeded"
             LOG.info("%s: %s %s (%s)", probe.path if probe else uid, result.outcome, reason, finished.run.trigger)
-        flight = self.flights.get(uid)
         if flight and flight.run == finished.run:
             self.flights.end(uid)
+            if probe and not written and not schedule.superseded(probe, finished.run):
+                self._hold(uid, f"{finished.run.trigger} is in the status already")
 
 
 def _unannounced(probe: Probe) -> bool:

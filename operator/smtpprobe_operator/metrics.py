@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from smtpprobe.evidence import result_of
 from smtpprobe.resource import LocationStatus, Status
 from smtpprobe.vocabulary import (
     ConditionStatus,
@@ -130,9 +131,9 @@ def _of_location(location: LocationStatus, me: tuple[str, str]) -> Iterator[_Poi
     for stage, good in passed.items():
         yield table.STAGE_SUCCESS, (*labels, stage), float(good)
         yield table.STAGE_DURATION, (*labels, stage), seconds[stage]
-    chain = (location.tls or {}).get("chain") or []
-    if chain and isinstance(chain[0], dict) and isinstance(not_after := chain[0].get("notAfter"), str):
-        yield table.CERTIFICATE_NOT_AFTER, labels, datetime.fromisoformat(not_after.replace("Z", "+00:00")).timestamp()
+    answer = result_of(location)
+    if answer is not None and answer.tls is not None and answer.tls.chain:
+        yield table.CERTIFICATE_NOT_AFTER, labels, answer.tls.chain[0].not_after.timestamp()
 
 
 def _why_not_ready(status: Status) -> str | None:

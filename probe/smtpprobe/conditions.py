@@ -206,10 +206,10 @@ def _achieved(kind: ConditionType, spec: Spec, result: ProbeResult) -> str:
     if kind is ConditionType.REACHABLE:
         address = f" [{result.server_ip}]" if result.server_ip else ""
         return f"{spec.host}{address} port {spec.port} answers as a mail server"
-    if kind is ConditionType.SECURE and result.tls is not None:
-        leaf = result.tls.chain[0] if result.tls.chain else None
-        until = f", certificate valid until {leaf.not_after:%Y-%m-%d}" if leaf else ""
-        return f"{result.tls.protocol or 'TLS'}{until}"
+    if kind is ConditionType.SECURE:
+        leaf = result.tls.chain[0] if result.tls and result.tls.chain else None
+        until = f", valid until {leaf.not_after:%Y-%m-%d}" if leaf else ""
+        return f"{(result.tls and result.tls.protocol) or 'TLS'}, certificate verified{until}"
     if kind is ConditionType.AUTHENTICATED:
         return f"login accepted by {result.auth.mechanism}" if result.auth.mechanism else "login accepted"
     recipients = sum(e.stage is Stage.RCPT and e.outcome is StageOutcome.PASSED for e in result.stages)

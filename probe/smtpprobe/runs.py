@@ -50,8 +50,11 @@ def needs_run(spec: Spec, status: Status) -> bool:
     return status.last_run is None or status.last_run.spec_digest != run_digest(spec)
 
 
-def is_known(status: Status, run: RunRef, result: ProbeResult) -> bool:
-    """Whether this run was folded before (a restart lists pods again): folding it once more changes nothing."""
+def is_known(status: Status, run: RunRef, result: ProbeResult, *, now: datetime | None = None) -> bool:
+    """Whether this run was folded before (a restart lists pods again): folding it once more changes nothing.
+
+    With ``now`` a last slot in the future hides no earlier one: the clock was set back since.
+    """
     last = status.last_run
     if last is None:
         return False
@@ -61,8 +64,7 @@ def is_known(status: Status, run: RunRef, result: ProbeResult) -> bool:
         return True
     slot = slot_of(run.trigger)
     if slot is not None:
-        # A last slot that lies after this very run was counted before the clock was set back.
-        ahead = last.slot is not None and last.slot > (result.finished_at + CLOCK_SKEW).timestamp()
+        ahead = now is not None and last.slot is not None and last.slot > (now + CLOCK_SKEW).timestamp()
         return last.slot is not None and slot < last.slot and not ahead
     if run.trigger in ("slot:0", "once") and run.spec_digest and run.spec_digest == last.spec_digest:
         return True

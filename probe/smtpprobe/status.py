@@ -86,7 +86,7 @@ def fold(
     sibling's refusal remembers it. ``next_run`` may be None: ``schedule.stamp`` sets it from the folded status.
     """
     run, result = finished.run, finished.result
-    if is_known(status, run, result):
+    if is_known(status, run, result, now=now):
         return status
     digest = run_digest(spec)
     if run.spec_digest not in ("", digest):
