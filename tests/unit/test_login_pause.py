@@ -1,0 +1,262 @@
+"""Who may log in: refusals counted over probes that share a Secret and a host, through restarts and copies."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies as st
+from runs_made import NOON, bad_login, error, finished, login_spec, passed, probe, refused, skipped_login, spec
+
+from smtpprobe.model import AuthFacts
+from smtpprobe.refusals import after_run, login_target, total
+from smtpprobe.resource import AuthPause, RunRef, Status
+from smtpprobe.status import fold, run_digest
+from smtpprobe.vocabulary import Reason, Stage
+from smtpprobe_operator.pause import login_policy, may_start
+
+SPEC = login_spec()
+TARGET = "order-mail-smtp@smtp.example.com"
+SLOT, ASKED = RunRef(trigger="slot:1", generation=1), RunRef(trigger="now:x", generation=1)
+
+
+def at(minutes: float):
+    return NOON + timedelta(minutes=minutes)
+
+
+def after(pause: AuthPause, *results, shared=()) -> AuthPause:
+    for result in results:
+        pause = after_run(pause, SPEC, result, at=result.finished_at, shared=shared)
+    return pause
+
+
+def having(auth: AuthPause, **fields):
+    return probe(SPEC, Status(auth=auth), **fields)
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.ACCOUNT_LOCKED, Reason.AUTH_THROTTLED, Reason.AUTH_DISABLED, Reason.APP_PASSWORD_REQUIRED]
+)
+def test_reasons_that_another_try_makes_worse_pause_at_once(reason):
+    """One refusal that says locked, throttled, disabled or app password wanted is enough."""
+    pause = after(AuthPause(), bad_login(SPEC, at(0), reason=reason))
+    assert (pause.paused, pause.refused, pause.since, pause.reason) == (True, 1, at(0), reason)
+
+
+def test_other_refusals_pause_after_two_in_a_row():
+    """The first refusal pauses nothing, the second does, and the pause knows since when."""
+    one = after(AuthPause(), bad_login(SPEC, at(0)))
+    two = after(one, bad_login(SPEC, at(30), salt="5b"))
+    assert (one.paused, one.refused) == (False, 1)
+    assert (two.paused, two.refused, two.since, two.last_attempt) == (True, 2, at(30), at(30))
+
+
+def test_a_success_forgets_every_refusal():
+    """235 clears the pause and is remembered with its time."""
+    pause = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b"), passed(SPEC, at(60)))
+    assert pause == AuthPause(target=TARGET, last_success=at(60))
+
+
+def test_changed_credentials_count_from_one():
+    """The same salt with another fingerprint is another password: its first refusal is the first."""
+    pause = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), fingerprint="cafe"))
+    assert (pause.refused, pause.paused) == (1, False)
+
+
+def test_another_salt_cannot_be_compared_and_counts_on():
+    """A fingerprint with another salt proves no change, so the careful count goes on."""
+    pause = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="77", fingerprint="cafe"))
+    assert (pause.refused, pause.paused) == (2, True)
+
+
+def test_what_sent_no_login_changes_nothing():
+    """A temporary refusal, a run that ended before AUTH, and an Error without AUTH leave the count as it is."""
+    one = after(AuthPause(), bad_login(SPEC, at(0)))
+    temporary = refused(SPEC, Reason.SERVICE_UNAVAILABLE, Stage.AUTH, at(20), code=454, auth=AuthFacts(sent=True))
+    early = refused(SPEC, Reason.CONNECT_TIMEOUT, Stage.CONNECT, at(40), code=None)
+    assert after(one, temporary, early, error(Reason.POD_LOST, at(60))) == one
+
+
+def test_a_login_without_a_known_end_counts():
+    """AUTH was sent and the pod was ended before an answer: that was a login as far as the server's count goes."""
+    lost = msgspec.structs.replace(
+        error(Reason.DEADLINE_EXCEEDED, at(0)), auth=AuthFacts(sent=True, refused=True, salt="5a", fingerprint="beef")
+    )
+    pause = after(AuthPause(), lost)
+    assert (pause.refused, pause.reason) == (1, "Unknown")
+    assert "no answer is known" in (pause.message or "")
+
+
+def test_another_secret_or_host_starts_with_a_clean_record():
+    """What is remembered of one Secret and host is dropped with it; without credentials nothing is remembered."""
+    two = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b"))
+    for other in (login_spec(host="mail.example.net"), login_spec(credentialsSecretRef={"name": "new"})):
+        pause = after_run(two, other, error(Reason.POD_LOST), at=at(40))
+        assert pause == AuthPause(target=login_target(other))
+    assert after_run(two, spec(), passed(spec()), at=at(40)) == AuthPause()
+
+
+def test_a_paused_probe_is_told_which_credentials_not_to_try():
+    """The request carries salt, fingerprint, reason and time of the last refusal, for as long as the pause lasts."""
+    me = having(after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b")))
+    for minutes in (31, 60, 60 * 24 * 365):
+        told = login_policy(me, (), at(minutes), run=SLOT)
+        assert told is not None
+        assert (told.salt, told.fingerprint, told.reason, told.since) == ("5b", "beef", "BadCredentials", at(30))
+
+
+def test_refused_logins_are_at_least_15_minutes_apart():
+    """Between the first and the second refusal no login is sent for 15 minutes."""
+    me = having(after(AuthPause(), bad_login(SPEC, at(0))))
+    assert login_policy(me, (), at(14.9), run=SLOT) is not None
+    assert login_policy(me, (), at(15), run=SLOT) is None
+
+
+def test_run_now_allows_one_login():
+    """Run-now logs in through the pause once: not again when its attempt ended in Error after AUTH was sent."""
+    auth = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b"))
+    me = having(auth)
+    assert login_policy(me, (), at(31), run=ASKED) is None
+    retry = msgspec.structs.replace(ASKED, attempt=1)
+
+    def folded(result):
+        run = msgspec.structs.replace(finished(SPEC, result, "now:x"), node=None)
+        return probe(SPEC, fold(me.status, SPEC, generation=1, finished=run, now=at(41)))
+
+    assert login_policy(folded(error(Reason.POD_LOST, at(40))), (), at(42), run=retry) is None
+    sent = msgspec.structs.replace(
+        error(Reason.DEADLINE_EXCEEDED, at(40)), auth=AuthFacts(sent=True, refused=True, salt="5c", fingerprint="beef")
+    )
+    assert login_policy(folded(sent), (), at(42), run=retry) is not None
+
+
+def test_siblings_share_the_pause():
+    """One refusal each makes two: both probes are paused, the third that never logged in too."""
+    a = having(after(AuthPause(), bad_login(SPEC, at(0))), uid="a")
+    b_auth = after(AuthPause(), bad_login(SPEC, at(20), salt="6b"), shared=(a.status.auth,))
+    b, c = having(b_auth, uid="b"), having(AuthPause(), uid="c")
+    assert b_auth.paused
+    for me, others in ((a, (b, c)), (b, (a, c)), (c, (a, b))):
+        assert login_policy(me, others, at(60), run=SLOT) is not None
+    alone = having(AuthPause(), uid="d")
+    assert login_policy(alone, (), at(60), run=SLOT) is None
+
+
+def test_the_pause_outlives_the_probe_that_earned_it():
+    """A run that skipped its login for a sibling's refusals remembers them: deleting the sibling opens no third login."""
+    a = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b"))
+    b = after(AuthPause(), skipped_login(SPEC, at(40)), shared=(a,))
+    assert b.paused
+    assert login_policy(having(b), (), at(60), run=SLOT) is not None
+
+
+def test_a_copied_refusal_counts_once():
+    """A sibling's copy of one refusal does not make two of it."""
+    a = after(AuthPause(), bad_login(SPEC, at(0)))
+    b = after(AuthPause(), skipped_login(SPEC, at(5)), shared=(a,))
+    assert total((a, b)) == 1
+    assert login_policy(having(b, uid="b"), (having(a, uid="a"),), at(20), run=SLOT) is None
+
+
+def test_a_siblings_success_lifts_the_pause():
+    """The admin unlocked the account and one probe logged in: the others try again, but not for ever."""
+    good = having(AuthPause(target=TARGET, last_success=at(60)), uid="good")
+    twice = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b"))
+    assert login_policy(having(twice), (good,), at(61), run=SLOT) is None
+    thrice = after(twice, bad_login(SPEC, at(50), salt="5c"))
+    assert login_policy(having(thrice), (good,), at(61), run=SLOT) is not None
+
+
+def test_one_run_with_a_login_at_a_time_until_one_succeeded():
+    """Nothing is known or the last login was refused: one in flight; it succeeded: two; no credentials: no limit."""
+    me, good = having(AuthPause()), having(AuthPause(target=TARGET, last_success=at(0)))
+    refused_later = having(after(good.status.auth, bad_login(SPEC, at(10))))
+    assert [may_start(me, (), n) for n in (0, 1)] == [True, False]
+    assert [may_start(me, (good,), n) for n in (0, 1, 2)] == [True, True, False]
+    assert [may_start(me, (good, refused_later), n) for n in (0, 1)] == [True, False]
+    assert may_start(probe(spec()), (), 50)
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.integers(0, 2),  # which probe
+        st.sampled_from(["start", "finish", "delete and make anew", "supersede"]),
+        st.integers(1, 1500),  # seconds that pass
+    ),
+    min_size=5,
+    max_size=80,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(events=EVENTS, probes=st.integers(1, 3), good_first=st.booleans())
+def test_two_wrong_passwords_never_become_three_logins(events, probes, good_first):
+    """Any interleaving of up to three probes with one Secret, deletions and dropped results: two refused logins at most."""
+    world = _World(probes, good_first=good_first)
+    for which, what, seconds in events:
+        world.now += timedelta(seconds=seconds)
+        world.do(which % probes, what)
+    for which in range(probes):
+        world.do(which, "finish")
+    assert world.refused <= 2
+    if not good_first:
+        assert world.logins <= 2
+
+
+class _World:
+    """A mail server that counts, pods that compare fingerprints, and statuses as the only memory."""
+
+    def __init__(self, probes: int, *, good_first: bool) -> None:
+        self.now = NOON
+        self.logins = self.refused = self.made = 0
+        self.good = good_first
+        self.flights: dict[int, tuple] = {}
+        start = AuthPause(target=TARGET, last_success=NOON) if good_first else AuthPause()
+        self.auth = [start] * probes
+        if good_first:
+            self.good = False  # from here on the password is wrong: somebody changed it on the server
+
+    def do(self, which: int, what: str) -> None:
+        me, siblings = self._probes(which)
+        if what == "start" and which not in self.flights and may_start(me, siblings, len(self.flights)):
+            self.made += 1
+            told = login_policy(me, siblings, self.now, run=RunRef(trigger=f"slot:{self.made}", generation=1))
+            self.flights[which] = (told, self.made, self._session(told))
+        elif what == "finish" and which in self.flights:
+            self._fold(which, me, siblings, SPEC)
+        elif what == "supersede" and which in self.flights:
+            self._fold(which, me, siblings, login_spec(port=465, mode="smtps"))
+        elif (
+            what == "delete and make anew" and which not in self.flights and len(self.auth) > 1 and self._shared(which)
+        ):
+            self.auth[which] = AuthPause()
+
+    def _shared(self, which: int) -> bool:
+        """Deletion forgets what nobody else knows: only a record that a sibling holds too may go here."""
+        mine = self.auth[which]
+        others = [auth for n, auth in enumerate(self.auth) if n != which]
+        return not mine.refused or any(auth.salt == mine.salt for auth in others)
+
+    def _probes(self, which: int):
+        made = [having(auth, uid=str(n)) for n, auth in enumerate(self.auth)]
+        return made[which], tuple(known for n, known in enumerate(made) if n != which)
+
+    def _session(self, told):
+        """The pod's part: skip what was refused before, else log in and be refused."""
+        if told is not None and told.fingerprint == _mark(told.salt):
+            return skipped_login(SPEC, self.now)
+        self.logins += 1
+        self.refused += 1
+        salt = told.salt if told else f"salt{self.made}"
+        return bad_login(SPEC, self.now, salt=salt, fingerprint=_mark(salt))
+
+    def _fold(self, which, me, siblings, seen) -> None:
+        _, number, result = self.flights.pop(which)
+        run = msgspec.structs.replace(finished(SPEC, result, f"slot:{number}").run, spec_digest=run_digest(seen))
+        end = msgspec.structs.replace(finished(SPEC, result), run=run)
+        shared = tuple(sibling.status.auth for sibling in siblings)
+        status = fold(me.status, SPEC, generation=1, finished=end, now=self.now, shared=shared)
+        self.auth[which] = status.auth
+
+
+def _mark(salt: str) -> str:
+    return f"wrong/{salt}"
