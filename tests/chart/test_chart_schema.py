@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import yaml
-from charts import CHART, IMAGES, template
+from charts import CHART, IMAGES, ROOT, template
 
 REFUSED = [
     ("image.repositry=x", "'/image': additional properties 'repositry' not allowed"),
@@ -84,3 +86,10 @@ def test_every_value_is_used() -> None:
         for path in [f"{key}.{inner}" for inner in value] if isinstance(value, dict) and value else [key]:
             last = path.rsplit(".", 1)[-1]
             assert re.search(rf"\.{re.escape(last)}\b", templates), path
+
+
+def test_readme_lists_the_values() -> None:
+    """The table of values in the chart's README is what values.yaml says."""
+    program = ROOT / "tools" / "chart_readme.py"
+    done = subprocess.run([sys.executable, program, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
