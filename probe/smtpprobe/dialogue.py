@@ -36,8 +36,9 @@ class Heard(NamedTuple):
 
     @property
     def kept(self) -> RawReply:
-        """The reply with its lines as they may be stored."""
-        return RawReply(self.raw.code, tuple(line.encode("ascii") for line in self.reply.lines), self.raw.notes)
+        """The reply with its lines as they may be stored; a TAB is a blank again, as EHLO keywords may follow one."""
+        lines = tuple(line.replace("\\x09", "\t").encode("ascii") for line in self.reply.lines)
+        return RawReply(self.raw.code, lines, self.raw.notes)
 
 
 class Dialogue:

@@ -140,6 +140,12 @@ class Redactor:
             return (WITHHELD_SHORT,) * len(given), echoed
         return tuple(WITHHELD if hit else line for hit, line in zip(shown, given, strict=True)), echoed
 
+    def raw(self, data: bytes, stage: Stage) -> tuple[bytes, bool]:
+        """Do the same for bytes that are no reply, before a piece of them is quoted."""
+        text, _ = sanitize(data)
+        kept, echoed = self.text(text, stage)
+        return (data if kept == text else kept.encode("ascii")), echoed
+
     def _shows(self, text: str) -> bool:
         if not (self._plain or self._windows or self._short):
             return False

@@ -29,6 +29,16 @@ _MASKED_KEYWORD = re.compile(r"X{4}")
 _CONNECT_ORDER = (Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_PROHIBITED)
 
 
+_CERTIFICATE = frozenset(
+    {
+        Reason.CERTIFICATE_EXPIRED,
+        Reason.CERTIFICATE_NOT_YET_VALID,
+        Reason.CERTIFICATE_HOSTNAME_MISMATCH,
+        Reason.CERTIFICATE_INVALID,
+    }
+)
+
+
 class Done(NamedTuple):
     """A stage that passed."""
 
@@ -87,6 +97,7 @@ class Stages:
         self.dialogue: Dialogue | None = None
         self.seen = tls.Seen()
         self.tls: ssl.SSLObject | None = None
+        self.spoke_tls = False
         self.features = Features()
         self.banner = ""
         self.ehlo_lines: list[str] = []
@@ -115,7 +126,11 @@ class Stages:
     @property
     def server_name(self) -> str:
         """The name that the certificate must carry."""
-        return (self.request.tls.server_name or self.request.host).rstrip(".")
+        name = (self.request.tls.server_name or self.request.host).rstrip(".")
+        try:
+            return name if name.isascii() else name.encode("idna").decode("ascii")
+        except UnicodeError:
+            return ""
 
     async def run(self, step: Step, recipient: str | None) -> Done | Fault:
         """Carry out one step."""
@@ -268,7 +283,10 @@ class Stages:
         self.tls = self.wire.tls
         if self.tls is None:
             self.talk.alive = False
-            return faults.handshake(end, self.seen, self.mode, limit)
+            self.spoke_tls = end.plaintext is None and end.received > 0
+            found = faults.handshake(end, self.seen, self.mode, limit)
+            why = tls.explain(found.verdict.reason, self.seen) if found.verdict.reason in _CERTIFICATE else ""
+            return found._replace(detail=f"{found.detail}: {why}") if why else found
         self.talk.secured(self.seen)
         cipher = self.tls.cipher()
         return Done(detail=f"{self.tls.version()} {cipher[0] if cipher else ''}".strip())
