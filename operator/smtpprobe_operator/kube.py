@@ -60,8 +60,11 @@ class ApiError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Asking again later can help and nothing is known against the request itself."""
-        return self.code in {0, 408, 429} or self.code >= 500
+        """Asking again later can help and nothing is known against the request itself.
+
+        A 409 that is no AlreadyExists on a create comes from two requests that met in one quota.
+        """
+        return self.code in {0, 408, 429} or self.code >= 500 or (self.code == 409 and not self.exists)
 
 
 class _More(TypedDict, total=False):

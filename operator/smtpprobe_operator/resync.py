@@ -16,6 +16,7 @@ from smtpprobe_operator.settings import Settings
 
 LOG = logging.getLogger("smtpprobe.resync")
 OPENING_SECONDS = 1.0
+CATCH_UP_LOOKS = 50
 
 
 class CrdGoneError(Exception):
@@ -45,13 +46,24 @@ class Resync:
     async def run(self) -> None:
         """Open dispatch as soon as the watch has shown everything that a list shows; then compare for ever."""
         while self._dispatch.opened is None:
-            if await self._try() and not self._missing:
+            if await self._try() and await self._caught_up():
                 await self._dispatch.open()
             else:
                 await asyncio.sleep(OPENING_SECONDS)
         while True:
             await asyncio.sleep(self._settings.resync_seconds)
             await self._try()
+
+    async def _caught_up(self) -> bool:
+        """Give the watch a moment to show what the list has shown; at the start it is always behind."""
+        for _ in range(CATCH_UP_LOOKS):
+            if not self._owed():
+                return True
+            await asyncio.sleep(OPENING_SECONDS / 10)
+        return False
+
+    def _owed(self) -> list[tuple[str, str, float]]:
+        return [(uid, *owed) for uid, owed in self._missing.items() if not self._shown(uid, owed[0])]
 
     async def _try(self) -> bool:
         try:
@@ -90,8 +102,8 @@ class Resync:
     def dead_watch(self) -> str:
         """Say what the watch has owed for longer than the grace; empty while it is alive."""
         now = self._clock()
-        for uid, (version, since) in self._missing.items():
-            if now - since > self._settings.watch_grace_seconds and not self._shown(uid, version):
+        for uid, _, since in self._owed():
+            if now - since > self._settings.watch_grace_seconds:
                 return f"the watch has not shown {uid} for {now - since:.0f} s"
         return ""
 
@@ -99,5 +111,4 @@ class Resync:
         """Seconds since the registry was last found complete and current, for the metrics."""
         if self.last_success is None:
             return float("inf")
-        oldest = [since for uid, (version, since) in self._missing.items() if not self._shown(uid, version)]
-        return self._clock() - min([self.last_success, *oldest])
+        return self._clock() - min([self.last_success, *(since for _, _, since in self._owed())])

@@ -15,6 +15,7 @@ LOG = logging.getLogger("smtpprobe.writer")
 Change = Callable[[Probe], Status | None]
 
 BACK_OFF_SECONDS = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
+EVENT_BACK_OFF_SECONDS = (1.0, 3.0)
 
 
 class Writer:
@@ -33,13 +34,15 @@ class Writer:
         Events go first: killed between the two, the operator decides the same again and finds its event there.
         ``since`` is when what is told here happened: an event that is younger has told it already.
         """
+        untold: dict[str, tuple[Probe, events.EventDraft]] = {}
         told: set[str] = set()
         tries = 0
         while probe := self._registry.get(uid):
             status = change(probe)
             if status is None or encode_status(status) == encode_status(probe.status):
                 return False
-            await self._tell(probe, status, told, since)
+            untold |= {draft.name: (probe, draft) for draft in events.drafts(probe.status, status, probe)}
+            await self._tell(untold, told, since)
             try:
                 body = await self._kube.write_status(
                     probe.namespace,
@@ -53,6 +56,11 @@ class Writer:
                 tries += 1
                 continue
             self._registry.put(from_body(body))
+            for delay in EVENT_BACK_OFF_SECONDS:
+                if untold.keys() <= told:
+                    break
+                await asyncio.sleep(delay)
+                await self._tell(untold, told, since)
             return True
         return False
 
@@ -72,15 +80,19 @@ class Writer:
             self._registry.remove(probe.uid)
         self._registry.put(found)
 
-    async def _tell(self, probe: Probe, after: Status, told: set[str], since: datetime | None) -> None:
-        for draft in events.drafts(probe.status, after, probe):
-            if draft.name in told:
+    async def _tell(
+        self, drafts: dict[str, tuple[Probe, events.EventDraft]], told: set[str], since: datetime | None
+    ) -> None:
+        for name, (probe, draft) in drafts.items():
+            if name in told:
                 continue
-            told.add(draft.name)
             try:
                 await self._event(probe, draft, since)
             except ApiError as error:
                 LOG.warning("%s: event %s not written: %s", probe.path, draft.reason, error)
+                if error.passing:
+                    continue
+            told.add(name)
 
     async def _event(self, probe: Probe, draft: events.EventDraft, since: datetime | None) -> None:
         now = self._clock()

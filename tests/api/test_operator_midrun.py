@@ -186,7 +186,7 @@ def test_deleted_probe_leaves_nothing():
 
             await live.until(gone, 30, "Job and pod are gone")
             await arena.quiet()
-            assert "p\"" not in (await arena.process.http("/metrics"))[1]
+            assert 'p"' not in (await arena.process.http("/metrics"))[1]
             assert "Traceback" not in arena.process.text()
 
     asyncio.run(scenario())

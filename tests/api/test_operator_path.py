@@ -7,8 +7,8 @@ import cluster_facts
 import liveapi as live
 from proxy import Proxy
 
-from smtpprobe.model import ProbeResult, Verdict
-from smtpprobe.vocabulary import Outcome, Reason, Stage
+from smtpprobe.model import ProbeResult
+from smtpprobe.vocabulary import Outcome
 
 FAR = {"cron": "0 0 1 1 *"}
 PLAIN = {"host": "smtp.example.com", "port": 25, "mode": "plain", "schedule": FAR}
