@@ -1,13 +1,15 @@
 """From a status to who must act and what to do: gathers the facts that ``advice`` puts into words. Pure."""
 
+from smtpprobe.advice import AdviceFacts, advise
 from smtpprobe.model import ProbeResult
-from smtpprobe.resource import Advice, Spec, Status
-from smtpprobe.vocabulary import REASONS, Reason
+from smtpprobe.resource import Advice, Spec
+from smtpprobe.spec import to_request
+from smtpprobe.vocabulary import Reason
 
 
-def advice_for(
-    spec: Spec, reason: Reason, result: ProbeResult | None, status: Status, *, helo: str | None, message: str
-) -> Advice:
-    """Return the advice for the present reason, with the values of this session."""
-    _ = (spec, result, status, helo)
-    return Advice(owner=REASONS[reason].owner, text=message)
+def advice_for(spec: Spec, reason: Reason, result: ProbeResult | None, *, helo: str | None) -> Advice:
+    """Return the advice for the present reason; ``result`` is None where no session took place."""
+    request = to_request(spec, default_helo=helo, credentials_dir=None, ca_file=None, refused=None)
+    if result is None:
+        return advise(reason, AdviceFacts(host=spec.host, port=spec.port, mode=spec.mode.value))
+    return advise(reason, AdviceFacts.of(request, result))

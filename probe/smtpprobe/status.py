@@ -238,7 +238,7 @@ def _concluded(
             summary=f"{passed}/{len(core.locations)}" if answer else None,
             failed_stage=str(answer.stage) if answer and answer.stage else None,
             reply_code=entry.reply.code if entry and entry.reply else None,
-            advice=_advice(spec, core, answer, error, helo),
+            advice=_advice(spec, answer, error, helo),
             egress=EgressStatus(
                 verdict=_VERDICTS.get(authorized, EgressVerdict.UNKNOWN), addresses=core.egress.addresses
             ),
@@ -319,11 +319,9 @@ def _without_verdict(status: Status, generation: int) -> Status:
     )
 
 
-def _advice(
-    spec: Spec, core: Status, answer: ProbeResult | None, error: LastRun | None, helo: str | None
-) -> Advice | None:
+def _advice(spec: Spec, answer: ProbeResult | None, error: LastRun | None, helo: str | None) -> Advice | None:
     if error is not None and error.reason in set(Reason):
-        return advice_for(spec, Reason(error.reason), None, core, helo=helo, message=error.message or "")
+        return advice_for(spec, Reason(error.reason), None, helo=helo)
     if answer is None or answer.verdict is None:
         return None
-    return advice_for(spec, answer.verdict.reason, answer, core, helo=helo, message=answer.message)
+    return advice_for(spec, answer.verdict.reason, answer, helo=helo)

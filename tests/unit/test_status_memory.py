@@ -114,6 +114,15 @@ def test_addresses_roll_newest_first():
     assert (newest.count, newest.first_seen, newest.last_seen) == (2, at(40), at(100))
 
 
+def test_nothing_of_an_old_verdict_survives_a_new_one():
+    """After a passed run no key of the refusal is left: stage, code, advice, reason, evidence, pause."""
+    status = walk(FULL, [bad_login(FULL, at(0)), bad_login(FULL, at(30), salt="5b"), passed(FULL, at(60))])
+    raw = encode_status(msgspec.structs.replace(status, history=(), outages=()))
+    assert "BadCredentials" not in str(raw)
+    assert not {"failedStage", "replyCode", "advice", "truncated"} & set(raw)
+    assert raw["auth"] == {"target": "order-mail-smtp@smtp.example.com", "lastSuccess": "2026-11-22T13:00:00Z"}
+
+
 def test_the_same_run_twice_is_one_run():
     """A restart lists pods again: a known run, and every older one, changes nothing."""
     first = finished(FULL, passed(FULL, at(0)), "slot:1795348800")
