@@ -1,6 +1,7 @@
 """Run the stories: servers up, manifests written, the local operator over them, then what a person would look at."""
 
 import asyncio
+import logging
 import os
 import sys
 import tempfile
@@ -9,10 +10,10 @@ from textwrap import dedent
 from urllib.request import urlopen
 
 import yaml
-from smtpprobe.report import from_status
 
 from demo.servers import Certificates, Ports, make_certificates, running
 from smtpprobe import spec as specs
+from smtpprobe.report import from_status
 from smtpprobe.resource import decode_status
 
 METRIC_LINES = (
@@ -84,6 +85,7 @@ def manifests(ports: Ports, certificates: Certificates) -> dict[str, str]:
 async def demo() -> int:
     """Play the stories once; with KEEP=1 the servers and the operator stay until interrupted."""
     keep = os.environ.get("KEEP") == "1"
+    logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's own chatter is no part of the story
     with tempfile.TemporaryDirectory(prefix="smtpprobe-demo-") as name:
         folder = Path(name)
         certificates = make_certificates(folder)

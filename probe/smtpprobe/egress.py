@@ -60,6 +60,12 @@ def is_public(address: str) -> bool:
     return ip is not None and not _internal(ip)
 
 
+def is_loopback(address: str) -> bool:
+    """Tell whether an address never leaves this machine."""
+    ip = _address(address)
+    return ip is not None and ip.is_loopback
+
+
 def echoed(first_line: str, own_helo: str, server_ip: str | None = None) -> str | None:
     """Return the address that the first line of the EHLO reply puts in brackets, whatever it may be worth.
 

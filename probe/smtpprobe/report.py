@@ -196,8 +196,7 @@ def from_status(
     blocks = []
     ready = next((c for c in status.conditions if c.type is ConditionType.READY), None)
     if ready is not None:
-        where = f"{spec.host}:{spec.port} {spec.mode}: " if spec else ""
-        blocks.append(f"{paint('Ready=' + ready.status, 'bold')} {ready.reason}  {where}{ready.message}".rstrip())
+        blocks.append(f"{paint('Ready=' + ready.status, 'bold')} {ready.reason}  {ready.message}".rstrip())
     if request is None and spec is not None:
         request = _request_of(spec)
     results = [(location, result_of(location)) for location in status.locations]

@@ -16,7 +16,8 @@ def with_egress(result: ProbeResult, request: ProbeRequest, banner: str, ehlo_li
     so a later line comes first.
     """
     public = result.server_ip is not None and egress.is_public(result.server_ip)
-    server = result.server_ip
+    # A server's own address in its words is not ours, unless both ends of the session share it.
+    server = None if result.server_ip is None or egress.is_loopback(result.server_ip) else result.server_ip
     found: dict[str, EgressAddress] = {}
     notes = list(result.notes)
     for line in reversed(ehlo_lines):
@@ -42,7 +43,7 @@ def with_egress(result: ProbeResult, request: ProbeRequest, banner: str, ehlo_li
         banner=banner,
         ehlo_line=ehlo_lines[-1] if ehlo_lines else "",
         helo_name=request.helo_name,
-        server_ip=server,
+        server_ip=result.server_ip,
         addresses=tuple(found.values()),
     )
     return msgspec.structs.replace(result, egress=egress.finding(facts), notes=tuple(notes))

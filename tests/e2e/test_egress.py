@@ -1,0 +1,63 @@
+"""The same manifest from two nodes: what each node's address may do, and which address the server saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import condition
+from shop import Shop
+
+ENVELOPE = {"from": "app@corp.test", "to": ["postmaster@outside.test"]}
+ECHOES = {"relay": False, "exim": True, "opensmtpd": True}
+
+
+@pytest.fixture(scope="module")
+def pinned(make_shop: Callable[[], Shop]) -> Shop:
+    """One probe a server and node, without credentials."""
+    shop = make_shop()
+    for service in ECHOES:
+        for node in ("node-a", "node-b"):
+            location = {"nodeSelector": {"kubernetes.io/hostname": node}}
+            expected = {"expectedCIDRs": ["10.200.0.11/32"]}
+            shop.probe(f"{service}-{node}", service, "plain", envelope=ENVELOPE, location=location, egress=expected)
+    return shop
+
+
+def _facts(status: dict[str, Any], kind: str) -> tuple[str, str]:
+    found = condition(status, kind)
+    return found["status"], found["reason"]
+
+
+@pytest.mark.parametrize("service", ECHOES)
+def test_relay_by_address_is_accepted_from_node_a_and_refused_from_node_b(pinned: Shop, service: str) -> None:
+    """Node A's address is on the relay's list, node B's is not: the status says so and claims no more."""
+    from_a, from_b = pinned.judged(f"{service}-node-a"), pinned.judged(f"{service}-node-b")
+    assert _facts(from_a, "Ready") == ("True", "Succeeded")
+    assert _facts(from_a, "EgressAuthorized") == ("True", "RelayAcceptedNoControl")
+    assert from_a["egress"]["verdict"] == "Authorized"
+    assert _facts(from_b, "Ready")[0] == "False"
+    assert _facts(from_b, "EgressAuthorized") == ("False", "AnonymousRelayDenied")
+    assert from_b["egress"]["verdict"] == "NotAuthorized"
+    assert from_b["failedStage"] == "rcpt"
+
+
+@pytest.mark.parametrize("service", [name for name, echoes in ECHOES.items() if echoes])
+def test_status_names_the_address_that_the_server_saw(pinned: Shop, service: str) -> None:
+    """Where the server says our address, the status has it, and it is each node's own."""
+    for node, address, expected in (
+        ("node-a", "10.200.0.11", ("True", "InExpectedRange")),
+        ("node-b", "10.200.0.12", ("False", "OutsideExpectedRange")),
+    ):
+        status = pinned.judged(f"{service}-{node}")
+        seen = status["egress"]["addresses"]
+        assert [(s["ip"], s["rank"], s["node"], s["zone"]) for s in seen] == [(address, "A1", node, f"zone-{node[-1]}")]
+        assert _facts(status, "EgressExpected") == expected
+
+
+def test_server_that_names_no_address_leaves_it_unknown(pinned: Shop) -> None:
+    """Postfix echoes nothing: no address is claimed, EgressExpected stays Unknown."""
+    status = pinned.judged("relay-node-a")
+    assert status["egress"].get("addresses", []) == []
+    assert _facts(status, "EgressExpected") == ("Unknown", "NotObservable")
