@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from smtpprobe import faults
-from smtpprobe.faults import Fault, fault
+from smtpprobe.faults import Fault
 from smtpprobe.model import Reply, TranscriptLine
 from smtpprobe.redact import Redactor, sanitize
 from smtpprobe.replies import Malformed, RawReply, ReplyReader
@@ -102,8 +102,8 @@ class Dialogue:
         late = faults.after_handshake(ended, self.seen) if self._tls_fresh else None
         if late is not None:
             return late
-        if stage is Stage.GREETING and not (begun and not pending):
-            return faults.no_greeting(ended, pending, limit)
+        if stage is Stage.GREETING:
+            return faults.no_greeting(ended, pending, limit, begun=begun)
         if self._reader.hopeless:
             return faults.malformed(Malformed(Reason.MALFORMED_REPLY, "bytes that are no SMTP reply", pending), stage)
         return faults.no_reply(ended, limit, begun=begun)
@@ -114,8 +114,7 @@ class Dialogue:
         got = self._reader.next()
         if isinstance(got, RawReply) and got.code == 421:
             return self._heard(got, stage)
-        detail = f"the server spoke before it was asked ({said!r}): its replies cannot be told apart any more"
-        return self._lost(fault(Reason.PROTOCOL_ERROR, "unsolicited-reply", detail))
+        return self._lost(faults.unsolicited(said))
 
     def _quotable(self, data: bytes, stage: Stage) -> bytes:
         """Search the whole for credentials before a piece of it stands in a sentence."""

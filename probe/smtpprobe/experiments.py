@@ -22,12 +22,16 @@ _SILENT_TLS = frozenset({Reason.COMMAND_TIMEOUT, Reason.CONNECT_RESET, Reason.TL
 
 
 class Question(NamedTuple):
-    """What the session was: request, effective mode, the address that it spoke to, the certificate's name."""
+    """What the session was: request, effective mode, the address that it spoke to, the certificate's name.
+
+    ``spoke_tls`` where the server answered the ClientHello with anything of TLS.
+    """
 
     request: ProbeRequest
     mode: Mode
     address: Address
     server_name: str
+    spoke_tls: bool = False
 
 
 class Settled(NamedTuple):
@@ -40,11 +44,12 @@ class Settled(NamedTuple):
 async def settle(question: Question, stage: Stage, found: Fault, clock: Clock) -> Settled:
     """Choose and make the experiment for a fault; without one, the fault stands as it is."""
     reason = found.verdict.reason
-    if stage is Stage.GREETING and reason is Reason.BANNER_TIMEOUT and question.mode is not Mode.SMTPS:
-        return await _client_hello(question, found, clock) if question.request.port != 25 else Settled(found)
-    if stage is Stage.GREETING and reason is Reason.WRONG_TLS_MODE:
+    silent = found.verdict.rule == f"transport:{faults.SILENT_GREETING}"
+    if silent and question.mode is not Mode.SMTPS and question.request.port != 25:
+        return await _client_hello(question, found, clock)
+    if stage is not Stage.TLS or question.mode is not Mode.SMTPS or question.spoke_tls:
         return Settled(found)
-    if stage is Stage.TLS and question.mode is Mode.SMTPS and reason in {Reason.WRONG_TLS_MODE, *_SILENT_TLS}:
+    if reason in {Reason.WRONG_TLS_MODE, *_SILENT_TLS}:
         return await _plain_hello(question, found, clock)
     return Settled(found)
 

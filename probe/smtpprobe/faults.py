@@ -14,6 +14,8 @@ from smtpprobe.tls import Seen, verify_reason
 from smtpprobe.vocabulary import Mode, Note, Reason, Stage
 from smtpprobe.wire import Cut, Ended, Handshake, Limit
 
+SILENT_GREETING = "greeting-silent"
+UNSOLICITED = "transport:unsolicited-reply"
 _EXCERPT = 64
 _BANNERS: tuple[tuple[bytes, str], ...] = (
     (rb"HTTP/|<!DOCTYPE|<html", "an HTTP server"),
@@ -75,15 +77,18 @@ def foreign(raw: bytes) -> str | None:
     return None if re.match(rb"[ \t+-]?\d", raw) or not raw.strip() else "no SMTP server"
 
 
-def no_greeting(ended: Ended, pending: bytes, limit: Limit) -> Fault:
-    """Judge a connection on which no greeting came; ``pending`` is what came of one."""
+def no_greeting(ended: Ended, pending: bytes, limit: Limit, *, begun: bool) -> Fault:
+    """Judge a connection on which no whole greeting came; ``pending`` is what came of its last line."""
     if pending and foreign(pending) is not None:
         return not_smtp(pending)
     if ended.how is Cut.TIMEOUT:
-        said = f"; it said {excerpt(pending)!r}" if pending else ""
-        return fault(Reason.BANNER_TIMEOUT, "greeting-timeout", f"no greeting within {limit.words}{said}")
-    if pending:
-        return fault(Reason.CONNECTION_CLOSED, "closed-in-greeting", f"closed after {excerpt(pending)!r}")
+        if begun:
+            said = f": {excerpt(pending)!r}" if pending else ""
+            return fault(Reason.BANNER_TIMEOUT, "greeting-unfinished", f"half a greeting within {limit.words}{said}")
+        return fault(Reason.BANNER_TIMEOUT, SILENT_GREETING, f"no greeting within {limit.words}")
+    if begun:
+        said = f" after {excerpt(pending)!r}" if pending else ""
+        return fault(Reason.CONNECTION_CLOSED, "closed-in-greeting", f"closed in the middle of the greeting{said}")
     how = "reset" if ended.how is Cut.RESET else "closed"
     detail = f"accepted, then {how} before the greeting: no mail server behind the port, or it bars this address"
     others = (Reason.EGRESS_IP_NOT_AUTHORIZED, Reason.SERVICE_UNAVAILABLE)
@@ -174,6 +179,12 @@ def tls_error(error: ssl.SSLError, seen: Seen) -> Fault:
     if seen.alert == _ALERT_UNRECOGNIZED_NAME:
         said += ": the server has no certificate for this name"
     return fault(Reason.TLS_HANDSHAKE_FAILED, "tls-handshake", said)
+
+
+def unsolicited(said: str) -> Fault:
+    """Judge a reply that answers no command; ``said`` is fit to store."""
+    detail = f"the server spoke before it was asked ({said!r}): its replies cannot be told apart any more"
+    return fault(Reason.PROTOCOL_ERROR, UNSOLICITED.removeprefix("transport:"), detail)
 
 
 def after_handshake(ended: Ended, seen: Seen) -> Fault | None:

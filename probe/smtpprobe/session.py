@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from smtpprobe import experiments, tls
+from smtpprobe import experiments, faults, tls
 from smtpprobe.credentials import Credentials, edge_whitespace
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
 from smtpprobe.faults import Fault
@@ -195,11 +195,16 @@ class Session:
             return
         quit_seconds = self._clock.limits.quit
         if said & {Stage.MAIL, Stage.RCPT} and Stage.DOT not in said:
-            await talk.ask(b"RSET", Stage.QUIT, self._clock.limit("quit", quit_seconds))
+            self._judge(await talk.ask(b"RSET", Stage.QUIT, self._clock.limit("quit", quit_seconds)))
         if not self._at.alive:
             return
         began = self._loop.time()
         end = await talk.ask(b"QUIT", Stage.QUIT, self._clock.limit("quit", quit_seconds))
+        self._judge(end)
+        if isinstance(end, Heard) and end.code != 221:
+            more = await talk.hear(Stage.QUIT, self._clock.limit("quit", quit_seconds))
+            extra = str(more.code) if isinstance(more, Heard) else ""
+            self._judge(faults.unsolicited(extra) if isinstance(more, Heard) else more)
         entry = StageResult(
             stage=Stage.QUIT,
             outcome=StageOutcome.PASSED,
@@ -210,6 +215,15 @@ class Session:
         self._stages.append(entry)
         self._tell(entry)
 
+    def _judge(self, end: Heard | Fault) -> None:
+        """Take back a pass where the server gave one reply more than it was sent commands: which one was the answer?"""
+        if not isinstance(end, Fault) or end.verdict.rule != faults.UNSOLICITED or self._fault is not None:
+            return
+        self._at.notes[Note.EARLY_DATA] = None
+        self._fault, self._fault_stage = end, self._stages[-1].stage
+        self._stages[-1] = msgspec.structs.replace(self._stages[-1], outcome=StageOutcome.FAILED, detail=end.detail)
+        self._tell(self._stages[-1])
+
     async def _close(self) -> None:
         if self._at.wire is not None:
             await self._at.wire.close()
@@ -218,14 +232,15 @@ class Session:
         """Settle by a new connection what the fault has left open."""
         if self._fault is None or self._fault_stage is None or self._at.address is None:
             return
-        question = experiments.Question(self._request, self._mode, self._at.address, self._at.server_name)
+        at = self._at
+        question = experiments.Question(self._request, self._mode, self._at.address, at.server_name, at.spoke_tls)
         found = await experiments.settle(question, self._fault_stage, self._fault, self._clock)
         self._experiments = found.made
         if found.fault is not self._fault:
             self._fault = found.fault
-            at = max(index for index, known in enumerate(self._stages) if known.stage is self._fault_stage)
-            self._stages[at] = msgspec.structs.replace(self._stages[at], detail=found.fault.detail)
-            self._tell(self._stages[at])
+            index = max(place for place, known in enumerate(self._stages) if known.stage is self._fault_stage)
+            self._stages[index] = msgspec.structs.replace(self._stages[index], detail=found.fault.detail)
+            self._tell(self._stages[index])
 
     async def result(self, now: Callable[[], datetime] = tls.utc_now) -> ProbeResult:
         """Put together what was seen; a login without a good end gets its fingerprint here."""
@@ -279,7 +294,5 @@ class Session:
 
 
 def _server_name(name: str) -> bool:
-    """Say whether OpenSSL and its Python encoding take a name: no empty or overlong label, no NUL."""
-    if not name.isascii():
-        return False
+    """Say whether OpenSSL and its Python encoding take a name (ASCII): no empty or overlong label, no NUL."""
     return len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split(".")) and name.isprintable()

@@ -76,7 +76,7 @@ def certificate_message(data: bytes, *, tls13: bool) -> tuple[bytes, ...]:
     """Cut a Certificate message (RFC 5246 §7.4.2, RFC 8446 §4.4.2), header included, into DER certificates."""
     at = 4
     if tls13:
-        at += 1 + data[at]
+        at += 1 + int.from_bytes(data[at : at + 1])
     end = at + 3 + int.from_bytes(data[at : at + 3])
     at += 3
     found: list[bytes] = []
@@ -140,34 +140,57 @@ def facts(
         return None
     cipher = tls.cipher() if tls is not None else None
     errors: dict[Reason, None] = {} if failed is None else {failed: None}
-    certificates = [parsed for der in seen.chain if (parsed := _load(der)) is not None]
-    if certificates and not verified:
-        errors.update(dict.fromkeys(_leaf_errors(certificates[0], server_name, now)))
+    chain = described(seen)
+    if chain and not verified:
+        errors.update(dict.fromkeys(_leaf_errors(chain[0], server_name, now)))
     return TlsFacts(
         protocol=tls.version() if tls is not None else None,
         cipher=cipher[0] if cipher else None,
         verified=verified,
-        chain=tuple(_describe(certificate) for certificate in certificates),
+        chain=chain,
         errors=tuple(errors),
     )
 
 
-def _load(der: bytes) -> "x509.Certificate | None":
+def described(seen: Seen) -> tuple[Certificate, ...]:
+    """Return the facts of the chain as the server sent it, leaf first; what cannot be parsed is left out."""
+    if not seen.chain:
+        return ()
     from cryptography import x509
 
-    try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:
-        return None
+    found: list[Certificate] = []
+    for der in seen.chain:
+        try:
+            found.append(_describe(x509.load_der_x509_certificate(der)))
+        except Exception:  # noqa: BLE001, S112 - a hostile certificate can break the parser in ways that nobody lists
+            continue
+    return tuple(found)
 
 
-def _leaf_errors(leaf: "x509.Certificate", server_name: str, now: datetime) -> list[Reason]:
+def explain(reason: Reason, seen: Seen) -> str:
+    """Say what in the leaf makes a verification error, for a sentence; empty where nothing does."""
+    chain = described(seen)
+    if not chain:
+        return ""
+    leaf = chain[0]
+    match reason:
+        case Reason.CERTIFICATE_EXPIRED if leaf.not_after < utc_now():
+            return f"it ended on {leaf.not_after:%Y-%m-%d %H:%M} UTC"
+        case Reason.CERTIFICATE_NOT_YET_VALID:
+            return f"it begins on {leaf.not_before:%Y-%m-%d %H:%M} UTC, our clock says {utc_now():%Y-%m-%d %H:%M} UTC"
+        case Reason.CERTIFICATE_HOSTNAME_MISMATCH:
+            return f"it names {', '.join(leaf.sans[:4])}" if leaf.sans else "it names no host (no subjectAltName)"
+        case _:
+            return f"subject {leaf.subject}, issuer {leaf.issuer}"
+
+
+def _leaf_errors(leaf: Certificate, server_name: str, now: datetime) -> list[Reason]:
     found: list[Reason] = []
-    if now > leaf.not_valid_after_utc:
+    if now > leaf.not_after:
         found.append(Reason.CERTIFICATE_EXPIRED)
-    if now < leaf.not_valid_before_utc:
+    if now < leaf.not_before:
         found.append(Reason.CERTIFICATE_NOT_YET_VALID)
-    if not name_matches(server_name, _sans(leaf)):
+    if not name_matches(server_name, leaf.sans):
         found.append(Reason.CERTIFICATE_HOSTNAME_MISMATCH)
     return found
 
@@ -190,10 +213,10 @@ def _sans(certificate: "x509.Certificate") -> tuple[str, ...]:
 
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = [*names.get_values_for_type(x509.DNSName)]
-        found += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except x509.ExtensionNotFound:
         return ()
+    found = [*names.get_values_for_type(x509.DNSName)]
+    found += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     return tuple(_shown(name) for name in found[:MAX_SANS])
 
 
@@ -201,21 +224,14 @@ def _describe(certificate: "x509.Certificate") -> Certificate:
     from cryptography.hazmat.primitives import hashes
 
     return Certificate(
-        subject=_name(certificate, "subject"),
-        issuer=_name(certificate, "issuer"),
+        subject=_shown(certificate.subject.rfc4514_string()),
+        issuer=_shown(certificate.issuer.rfc4514_string()),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         sans=_sans(certificate),
         key=_key(certificate),
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
     )
-
-
-def _name(certificate: "x509.Certificate", which: str) -> str:
-    try:
-        return _shown(getattr(certificate, which).rfc4514_string())
-    except ValueError:
-        return ""
 
 
 def _key(certificate: "x509.Certificate") -> str:

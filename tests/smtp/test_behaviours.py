@@ -87,7 +87,8 @@ def test_behaviour(entry: dict[str, Any], mode: str) -> None:
     assert len(server.heard) <= 3
     if not entry.get("lenient"):
         assert not server.errors
-    assert elapsed <= entry.get("timeout", 20) + 1
+    # Beyond the session there is the fingerprint of a refused login, a second of one core on a busy machine.
+    assert elapsed <= entry.get("timeout", 20) + 2
 
 
 def test_no_echo_survives() -> None:
