@@ -104,11 +104,7 @@ def recover(text: str) -> str:
             readings.append(reading)
         if encoding == "utf-8":
             break
-    return " ".join([text, *(" ".join(_non_ascii(reading)) for reading in readings)])
-
-
-def _non_ascii(text: str) -> list[str]:
-    return re.findall(r"[^\x00-\x7f]+(?: [^\x00-\x7f]+)*", text)
+    return " ".join([text, *readings])
 
 
 def _code_of(text: str) -> tuple[int, bool]:

@@ -1,0 +1,215 @@
+"""The diagnosis for people, from a result and, hours later, from a status alone."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from smtpprobe import report
+from smtpprobe.evidence import location_of
+from smtpprobe.model import (
+    Alternative,
+    AuthFacts,
+    Certificate,
+    EgressAddress,
+    EgressFinding,
+    Envelope,
+    Experiment,
+    ProbeRequest,
+    ProbeResult,
+    Reply,
+    StageResult,
+    TlsFacts,
+    TranscriptLine,
+    Verdict,
+)
+from smtpprobe.resource import Condition, HistoryEntry, Spec, Status
+from smtpprobe.vocabulary import (
+    ConditionStatus,
+    ConditionType,
+    Depth,
+    EgressMethod,
+    Mechanism,
+    Mode,
+    Note,
+    Outcome,
+    Reason,
+    Stage,
+    StageOutcome,
+)
+
+AT = datetime(2026, 11, 22, 14, 3, 22, tzinfo=UTC)
+REQUEST = ProbeRequest(
+    host="smtp.example.com",
+    port=587,
+    mode=Mode.STARTTLS,
+    depth=Depth.ENVELOPE,
+    helo_name="shop.example.com",
+    envelope=Envelope(mail_from="noreply@shop.example.com", rcpt_to=("postmaster@example.org",)),
+)
+LEAF = Certificate(
+    subject="CN=smtp.example.com",
+    issuer="CN=Example CA",
+    not_before=AT,
+    not_after=AT + timedelta(days=30, hours=1),
+    sans=("smtp.example.com",),
+    key="EC 256",
+    sha256="ab12",
+)
+FAILED = ProbeResult(
+    outcome=Outcome.FAILED,
+    started_at=AT,
+    finished_at=AT + timedelta(seconds=2),
+    verdict=Verdict(
+        reason=Reason.RELAY_DENIED,
+        confidence=0.78,
+        alternatives=(Alternative(reason=Reason.EGRESS_IP_NOT_AUTHORIZED, confidence=0.13),),
+        rule="relay-denied",
+    ),
+    stage=Stage.RCPT,
+    stages=(
+        StageResult(stage=Stage.DNS, outcome=StageOutcome.PASSED, elapsed_ms=3, detail="198.51.100.5"),
+        StageResult(
+            stage=Stage.EHLO, outcome=StageOutcome.PASSED, after_tls=True, reply=Reply(code=250, lines=("mx",))
+        ),
+        StageResult(
+            stage=Stage.RCPT,
+            outcome=StageOutcome.FAILED,
+            recipient="postmaster@example.org",
+            elapsed_ms=33,
+            reply=Reply(code=550, enhanced="5.7.1", lines=("unable to relay", r"\xeb\xa6\xb4\xeb\xa0\x88\xec\x9d\xb4")),
+        ),
+        StageResult(stage=Stage.DATA, outcome=StageOutcome.NOT_REACHED),
+    ),
+    server_ip="198.51.100.5",
+    local_port=40122,
+    auth=AuthFacts(mechanism=Mechanism.PLAIN, sent=True, succeeded=True, user_shape="address"),
+    tls=TlsFacts(protocol="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384", verified=True, chain=(LEAF,)),
+    egress=EgressFinding(
+        addresses=(EgressAddress(ip="203.0.113.7", family=4, rank="A1", method=EgressMethod.EHLO_REPLY),)
+    ),
+    experiments=(Experiment(name="local-recipient", showed="postmaster@example.com was accepted"),),
+    notes=(Note.GREETING_SLOW,),
+)
+PASSED = msgspec.structs.replace(FAILED, outcome=Outcome.PASSED, verdict=None, stage=None, stages=FAILED.stages[:2])
+
+
+def status(result=FAILED):
+    return Status(
+        locations=(location_of(result, name="default", node="node-a", zone="z1", pod="p", spec_digest="d"),),
+        conditions=(
+            Condition(
+                type=ConditionType.READY,
+                status=ConditionStatus.FALSE,
+                reason="RelayDenied",
+                message="rcpt: 550 unable to relay",
+                last_transition_time=AT,
+                observed_generation=1,
+            ),
+        ),
+        history=(
+            HistoryEntry(at=AT, outcome=Outcome.FAILED, reason="RelayDenied", trigger="once", stage="rcpt", code=550),
+        ),
+    )
+
+
+def test_a_failed_session_is_told_whole():
+    """Verdict, other causes, stages, the reply as on the wire, owner, remedy, proof, TLS, egress, experiments, notes."""
+    text = report.text(FAILED, REQUEST, transcript=(TranscriptLine(who="C", at_ms=1, text="EHLO shop"),))
+    for part in (
+        "RelayDenied (78%) @ rcpt",
+        "also possible: EgressIPNotAuthorized (13%)",
+        "rcpt           Failed      33 ms",
+        "data           NotReached",
+        "550-5.7.1 unable to relay\n  550 5.7.1 릴레이",
+        "WHO MUST ACT\n  mail admin",
+        "permit relay for 203.0.113.7",
+        "TLSv1.3, TLS_AES_256_GCM_SHA384, verified",
+        "(30 days left)",
+        "203.0.113.7  EhloReply (A1)",
+        "local-recipient: postmaster@example.com was accepted",
+        "GreetingSlow",
+        "1 C: EHLO shop",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"), [("en", "Please look up this SMTP session"), ("ko", "SMTP 세션을 서버 로그에서")]
+)
+def test_the_evidence_lets_a_mail_admin_find_the_session(lang, words):
+    """Time in UTC, server with address and port, our address and port, EHLO name, login, envelope, stage and reply."""
+    block = report.evidence(FAILED, REQUEST, lang)
+    for part in (
+        words,
+        "2026-11-22 14:03:22 UTC",
+        "smtp.example.com [198.51.100.5]:587",
+        "203.0.113.7",
+        "40122",
+        "shop.example.com",
+        "PLAIN",
+        "MAIL FROM:<noreply@shop.example.com> RCPT TO:<postmaster@example.org>",
+        "550-5.7.1 unable to relay",
+    ):
+        assert part in block
+
+
+def test_a_passed_session_asks_nobody_for_anything():
+    """Nobody must act where the path works, and no admin is bothered."""
+    text = report.text(PASSED, REQUEST)
+    assert "Passed" in text.splitlines()[0]
+    assert "WHO MUST ACT" not in text
+    assert "FOR THE MAIL ADMIN" not in text
+
+
+def test_colour_is_only_there_when_asked_for():
+    """Without colour there is no escape sequence; with it, the words are the same."""
+    plain, bright = report.text(FAILED, REQUEST), report.text(FAILED, REQUEST, colour=True)
+    assert "\x1b" not in plain
+    assert "\x1b[31mFailed" in bright
+    assert re.sub(r"\x1b\[\d+m", "", bright) == plain
+
+
+def test_a_status_alone_tells_the_same_hours_later():
+    """From the status, with the spec for host and port, comes the whole diagnosis with condition and history."""
+    spec = Spec(host="smtp.example.com", port=587, mode=Mode.STARTTLS, helo_name="shop.example.com")
+    text = report.from_status(status(), spec)
+    for part in (
+        "Ready=False RelayDenied",
+        "default, node-a, z1",
+        "550-5.7.1 unable to relay",
+        "mail admin",
+        "HISTORY",
+    ):
+        assert part in text
+    assert "smtp.example.com [198.51.100.5]:587" in text
+
+
+def test_a_status_without_its_spec_is_still_told():
+    """Without the spec the host falls out, nothing else does."""
+    text = report.from_status(status())
+    assert "550-5.7.1 unable to relay" in text
+    assert "198.51.100.5" in text
+    assert "None" not in text
+
+
+def test_a_status_without_a_run_says_so():
+    """Before the first run there is nothing to tell, and the report says that."""
+    assert report.from_status(Status()) == "No finished run is in this status yet."
+    assert "아직" in report.from_status(Status(), lang="ko")
+
+
+def test_the_ehlo_name_is_not_made_up():
+    """Where the status cannot know the EHLO name, the evidence has none."""
+    text = report.from_status(status(), Spec(host="smtp.example.com", port=587, mode=Mode.STARTTLS))
+    assert "smtpprobe.invalid" not in text
+    assert "EHLO name" not in text
+
+
+def test_one_line_is_one_line_of_200_characters():
+    """The line for kubectl get stays short whatever the server said."""
+    long = msgspec.structs.replace(FAILED.stages[2], reply=Reply(code=550, lines=("word " * 100, "and more")))
+    line = report.one_line(msgspec.structs.replace(FAILED, stages=(long,)), REQUEST)
+    assert len(line) <= 200
+    assert "\n" not in line
