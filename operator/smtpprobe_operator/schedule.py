@@ -25,7 +25,7 @@ from smtpprobe import cron
 from smtpprobe.resource import LastRun, RunRef, Spec, Status
 from smtpprobe.spec import DEFAULT_INTERVAL, interval_seconds
 from smtpprobe.status import needs_run, run_digest
-from smtpprobe.vocabulary import Outcome
+from smtpprobe.vocabulary import ConditionStatus, ConditionType, Outcome
 from smtpprobe_operator.registry import Probe
 
 LATEST = timedelta(hours=1)
@@ -83,7 +83,7 @@ def expected(probe: Probe, now: datetime, *, opened: datetime) -> datetime | Non
         return None
     status, last = probe.status, probe.status.last_run
     if needs_run(probe.spec, status) or last is None:
-        return max(opened, status.next_run_time or probe.created)
+        return max(opened, _waiting_since(probe, now))
     if last.outcome is Outcome.ERROR:
         return last.error_since or last.finished_at or planned.at
     if status.next_run_time is None:
@@ -154,6 +154,18 @@ def _plan(probe: Probe, now: datetime) -> _Planned | None:
     if slot and slot.at < retry_at:
         return slot._replace(attempt=last.attempt + 1)
     return _Planned(retry_at, last.trigger, "retry", last.attempt + 1)
+
+
+def _waiting_since(probe: Probe, now: datetime) -> datetime:
+    """Return since when the present spec waits for its first answer: its announcement, or the probe's making."""
+    status = probe.status
+    if status.observed_generation < 1:
+        return probe.created
+    for condition in status.conditions:
+        waits = condition.type is ConditionType.RECONCILING and condition.status is ConditionStatus.TRUE
+        if waits and status.observed_generation == probe.generation:
+            return condition.last_transition_time
+    return now
 
 
 def _slot(spec: Spec, last: LastRun, uid: str, now: datetime) -> _Planned | None:

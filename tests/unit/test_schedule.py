@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from runs_made import NOON, bad_login, error, finished, login_spec, passed, probe, refused, spec
 
-from smtpprobe.status import Finished, fold, refold
+from smtpprobe.status import Finished, fold, refold, running
 from smtpprobe.vocabulary import Outcome, Reason, Stage
 from smtpprobe_operator import schedule
 
@@ -320,6 +320,15 @@ def test_overdue_grows_where_no_run_ends():
         at = schedule.next_run(later, NOON + timedelta(minutes=n))
         later = ended(later, schedule.due(later, at), at, error(Reason.IMAGE_PULL_FAILED))
     assert schedule.expected(later, NOON + timedelta(hours=5), opened=NOON) == NOON
+
+
+def test_a_changed_spec_waits_from_its_announcement_on():
+    """Weeks after its making a probe with a new spec is overdue since the new spec was seen, not since its making."""
+    me = msgspec.structs.replace(first(probe()), spec=spec(port=25), generation=2)
+    later = NOON + timedelta(days=20)
+    assert schedule.expected(me, later, opened=NOON) == later
+    me = msgspec.structs.replace(me, status=running(me.status, me.spec, generation=2, now=later))
+    assert schedule.expected(me, later + HALF_HOUR, opened=NOON) == later
 
 
 def test_a_resumed_probe_is_not_overdue():
