@@ -1,11 +1,15 @@
 """Run commands in turn, A B A B …, and compare them by the operating system's own accounting."""
 
+import json
 import os
 import statistics
 import subprocess
-import time
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+RUNNER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("runner.py")))
 
 
 class Sample(NamedTuple):
@@ -25,32 +29,28 @@ class Command(NamedTuple):
     env: Mapping[str, str] | None = None
 
 
-def run(command: Command) -> Sample:
-    """Run one command to its end, its output thrown away."""
-    environment = {**os.environ, **(command.env or {})}
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command.argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode)
-
-
 def in_turn(commands: Sequence[Command], runs: int) -> dict[str, list[Sample]]:
     """Run each command once unmeasured, then ``runs`` times in turn.
 
     Raises RuntimeError where a command ends with another code than 0: a failed session is no figure.
     """
     samples: dict[str, list[Sample]] = {command.name: [] for command in commands}
-    for turn in range(runs + 1):
-        for command in commands:
-            sample = run(command)
-            if sample.code != 0:
-                raise RuntimeError(f"{command.name} ended with {sample.code}: {' '.join(command.argv)}")
-            if turn:
-                samples[command.name].append(sample)
+    with subprocess.Popen(RUNNER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdin is not None
+        assert runner.stdout is not None
+        for turn in range(runs + 1):
+            for command in commands:
+                print(
+                    json.dumps([list(command.argv), {**os.environ, **(command.env or {})}]),
+                    file=runner.stdin,
+                    flush=True,
+                )
+                wall, cpu, peak, code = json.loads(runner.stdout.readline())
+                if code != 0:
+                    raise RuntimeError(f"{command.name} ended with {code}: {' '.join(command.argv)}")
+                if turn:
+                    samples[command.name].append(Sample(wall, cpu, peak / 1024, code))
+        runner.stdin.close()
     return samples
 
 
