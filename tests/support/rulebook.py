@@ -20,7 +20,8 @@ DATA = ROOT / "tests" / "unit" / "data"
 def compiler() -> ModuleType:
     """Load tools/compile_rules.py, which is a script and no package."""
     spec = importlib.util.spec_from_file_location("compile_rules", ROOT / "tools" / "compile_rules.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

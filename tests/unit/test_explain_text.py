@@ -109,7 +109,7 @@ def test_a_result_a_status_and_a_smtpprobe_are_explained():
 @pytest.mark.parametrize("value", [[], {}, {"outcome": "Nonsense"}, {"outcome": "Failed"}])
 def test_an_object_that_is_no_result_is_refused_in_a_sentence(value):
     """What cannot be read says what was expected."""
-    with pytest.raises(UnreadableError, match="result|object"):
+    with pytest.raises(UnreadableError, match=r"result|object"):
         explain_result(value)
 
 
