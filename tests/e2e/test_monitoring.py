@@ -171,6 +171,13 @@ def test_no_panel_of_the_dashboard_is_empty(prometheus: str, watched: Shop) -> N
     eventually(lambda: not empty_queries(prometheus, chosen), within=60, pause=2)
 
 
+def test_the_grant_is_enough(prometheus: str, watched: Shop) -> None:
+    """The API server refused the operator nothing: its grant, the smallest there is, covers all that it did."""
+    assert watched.get("good")
+    eventually(lambda: ask(prometheus, 'smtpprobe_operator_api_calls_total{verb="create"}'), within=20, pause=0.3)
+    assert not ask(prometheus, 'smtpprobe_operator_api_calls_total{code=~"401|403"}')
+
+
 def test_deleted_probe_leaves_no_series(prometheus: str, make_shop: Callable[[], Shop]) -> None:
     """What is deleted is gone from the metrics: no series of it stays."""
     shop = make_shop()

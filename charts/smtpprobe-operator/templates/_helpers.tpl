@@ -82,7 +82,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Why a Job has no pod (quota, admission) is in the Job's events, which its controller writes in the core group.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, list, patch]
+  verbs: [list]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
 {{- end -}}
