@@ -10,11 +10,10 @@ import base64
 import binascii
 import hmac
 import json
-import secrets
+import os
 from abc import ABC, abstractmethod
 from typing import Final
 
-from smtpprobe import scram
 from smtpprobe.credentials import Credentials
 from smtpprobe.vocabulary import Mechanism, Reason
 
@@ -159,8 +158,10 @@ class ScramSha256(Exchange):
     mechanism = Mechanism.SCRAM_SHA_256
 
     def __init__(self, credentials: Credentials, nonce: str | None = None) -> None:
+        from smtpprobe import scram  # here, as its tables cost time at the start and few logins need them
+
         super().__init__(credentials)
-        self._client = scram.Client(self._user, self._password, nonce or secrets.token_urlsafe(18))
+        self._client = scram.Client(self._user, self._password, nonce or base64.b64encode(os.urandom(18)).decode())
         self._proven = False
 
     def first(self) -> bytes:

@@ -5,8 +5,8 @@ keys. Nothing here prints, logs or encodes a value.
 """
 
 import ipaddress
+import os
 import re
-import secrets
 import sys
 from hashlib import pbkdf2_hmac
 from pathlib import Path
@@ -100,7 +100,7 @@ def fingerprint(credentials: Credentials, salt_hex: str) -> str:
 
 def new_salt() -> str:
     """Return 16 random bytes in hex."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def edge_whitespace(credentials: Credentials) -> bool:

@@ -5,13 +5,11 @@ Only the server's own words about this TCP session count: its EHLO reply, or a r
 
 import ipaddress
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
-from functools import cache
-from importlib import resources
 from typing import Final, NamedTuple
 
 from smtpprobe.model import AuthFacts, EgressAddress, EgressFinding, Envelope, Features, StageResult, Value, Verdict
+from smtpprobe.providers import first_word, refuses_at_dot
 from smtpprobe.vocabulary import (
     EGRESS_RANK,
     REASONS,
@@ -193,9 +191,7 @@ class _Answer(NamedTuple):
 
 
 _PATH_BLOCKED: Final = frozenset(
-    {
-        *(Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_PROHIBITED, Reason.CONNECT_RESET),
-    }
+    {Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_PROHIBITED, Reason.CONNECT_RESET}
 )
 _ADDRESS_CAUSES: Final = frozenset(
     {Reason.EGRESS_IP_NOT_AUTHORIZED, Reason.EGRESS_IP_BLOCKLISTED, Reason.REVERSE_DNS_MISSING}
@@ -315,7 +311,7 @@ def _accepted_recipients(facts: EgressFacts) -> list[str]:
 def _may_be_local(recipient: str, facts: EgressFacts) -> bool:
     domain = _domain(recipient)
     sender = _domain(facts.envelope.mail_from) if facts.envelope else ""
-    servers = [facts.host, _first_word(facts.banner), _first_word(facts.ehlo_line)]
+    servers = [facts.host, first_word(facts.banner), first_word(facts.ehlo_line)]
     exchangers = {name.lower().rstrip(".") for name in facts.mx_names}
     if any(server.lower().rstrip(".") in exchangers for server in servers if server):
         return True
@@ -332,29 +328,6 @@ def auth_offered(features: Features) -> bool:
     """Tell whether AUTH was announced anywhere in the session, before or after TLS."""
     keywords = (*(features.before_tls or ()), *(features.after_tls or ()))
     return any(re.match(r"AUTH\b", keyword, re.IGNORECASE) for keyword in keywords)
-
-
-def refuses_at_dot(host: str, banner: str = "", ehlo_line: str = "") -> str | None:
-    """Return the name of the provider, where it is one that refuses only after the message (``egress.toml``)."""
-    names = [word.lower().rstrip(".") for word in (host, _first_word(banner), _first_word(ehlo_line)) if word]
-    for provider in _providers():
-        if any(text.lower() in banner.lower() for text in provider["banners"]):
-            return str(provider["name"])
-        for pattern in provider["hosts"]:
-            suffix = pattern[1:] if pattern.startswith("*.") else None
-            if any(name.endswith(suffix) if suffix else name == pattern for name in names):
-                return str(provider["name"])
-    return None
-
-
-@cache
-def _providers() -> list[dict[str, list[str]]]:
-    text = resources.files("smtpprobe").joinpath("egress.toml").read_text("utf-8")
-    return list(tomllib.loads(text)["refuses_at_dot"])
-
-
-def _first_word(text: str) -> str:
-    return text.split(maxsplit=1)[0] if text.strip() else ""
 
 
 def _domain(address: str) -> str:

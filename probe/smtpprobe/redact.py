@@ -12,12 +12,10 @@ from the search while its first half stays.
 """
 
 import base64
-import html
 import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
-from urllib.parse import quote, quote_plus
 
 from smtpprobe.credentials import Credentials
 from smtpprobe.vocabulary import Note, Stage
@@ -35,6 +33,11 @@ _HALF_ESCAPE: Final = re.compile(r"\\(?:x[0-9A-Fa-f]?)?$")
 _WINDOW: Final = 8
 _NOT_QUOTED_PRINTABLE: Final = re.compile(rb"[^\x21-\x3c\x3e-\x7e]")
 _ANY_HEX_ESCAPE: Final = re.compile(rb"(?:%|=|\+|\\x|0x|\\u00|&#x)([0-9a-f]{2});?")
+_UNRESERVED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~"  # RFC 3986 §2.3
+# Not the standard library's urllib.parse and html: they cost the probe a tenth of its start.
+_HTML: Final = (("&", "amp"), ("<", "lt"), (">", "gt"), ('"', "quot"), ("'", "#x27"))
+_HTML_NAMES: Final = {name.encode(): plain.encode() for plain, name in _HTML} | {b"apos": b"'"}
+_HTML_ESCAPE: Final = re.compile(rb"&(?:#([0-9]{1,7})|#x([0-9a-f]{1,6})|(amp|lt|gt|quot|apos));?", re.IGNORECASE)
 _BASE64_CHARS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789+/"
 _TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
 _NOT_BASE64: Final = bytes(b for b in range(256) if b not in _BASE64_CHARS + b"-_")
@@ -187,13 +190,26 @@ def _spellings(password: str, raw: bytes) -> Iterator[bytes]:
                 yield text.encode(encoding)
             except UnicodeEncodeError:
                 continue
-    for quoted in (quote(raw, safe=""), quote(raw), quote_plus(raw), "".join(f"%{byte:02x}" for byte in raw)):
-        yield quoted.encode()
+    for safe in (b"", b"/"):
+        yield _percent(raw, safe)
+    yield _percent(raw, b" ").replace(b" ", b"+")
+    yield "".join(f"%{byte:02x}" for byte in raw).encode()
     text = raw.decode("utf-8", "replace")
-    for escaped in (html.escape(text), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+    for escaped in (_html(text), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
         yield escaped.encode()
     yield re.sub(rb'(["\\])', rb"\\\1", raw)
     yield _NOT_QUOTED_PRINTABLE.sub(lambda hit: b"=%02x" % hit[0][0], raw)
+
+
+def _percent(raw: bytes, safe: bytes) -> bytes:
+    keep = _UNRESERVED + safe
+    return b"".join(bytes([byte]) if byte in keep else b"%%%02x" % byte for byte in raw)
+
+
+def _html(text: str) -> str:
+    for plain, name in _HTML:
+        text = text.replace(plain, f"&{name};")
+    return text
 
 
 def _views(raw: bytes) -> Iterator[bytes]:
@@ -205,7 +221,14 @@ def _views(raw: bytes) -> Iterator[bytes]:
         yield unescaped.lower()
         yield unescaped.lower().replace(b"+", b" ")
     if b"&" in raw:
-        yield html.unescape(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogatepass").lower()
+        yield _HTML_ESCAPE.sub(_character, raw).lower()
+
+
+def _character(hit: re.Match[bytes]) -> bytes:
+    if hit[3]:
+        return _HTML_NAMES[hit[3].lower()]
+    code = int(hit[1]) if hit[1] else int(hit[2], 16)
+    return chr(code).encode("utf-8", "surrogatepass") if code < 0x110000 else hit[0]
 
 
 def _squeeze(text: bytes) -> bytes:
