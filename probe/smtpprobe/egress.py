@@ -284,7 +284,8 @@ def _refusing_code(facts: EgressFacts) -> int:
 def _names_us(refusal: str, facts: EgressFacts) -> bool:
     public = facts.server_ip is not None and is_public(facts.server_ip)
     known = any(address.rank.startswith("A") and address.ip in refusal for address in facts.addresses)
-    return known or bool(_NAMES_US.search(refusal)) or from_reply(refusal, facts.helo_name, public) is not None
+    quoted = from_reply(refusal, facts.helo_name, public, facts.server_ip)
+    return known or bool(_NAMES_US.search(refusal)) or quoted is not None
 
 
 def _transient(facts: EgressFacts) -> bool:

@@ -103,6 +103,11 @@ ROWS = {
         FALSE,
         "ServerNamedIp",
     ),
+    "a not: only the server's own address stands there": (
+        failed(Reason.EGRESS_IP_NOT_AUTHORIZED, Stage.RCPT, "550 relaying denied at [198.51.100.5]"),
+        FALSE,
+        "AnonymousRelayDenied",
+    ),
     "a not: rate limit": (
         failed(Reason.RATE_LIMITED, Stage.GREETING, "421 4.7.0 too many connections from 203.0.113.7"),
         UNKNOWN,
