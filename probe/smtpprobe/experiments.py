@@ -68,7 +68,8 @@ async def _client_hello(question: Question, found: Fault, clock: Clock) -> Settl
         limit = clock.limit("tls", clock.limits.tls / 2)
         await wire.handshake(context, question.server_name, limit.deadline)
         if wire.tls is None and not seen.server_hello and seen.alert is None:
-            return Settled(found, (Experiment(name=name, showed="a ClientHello gets no answer either"),))
+            showed = "a ClientHello gets no answer either"
+            return Settled(found._replace(detail=f"{found.detail}; {showed}"), (Experiment(name=name, showed=showed),))
         greeting = await _greeting_in_tls(wire, seen, clock)
     finally:
         await wire.close()

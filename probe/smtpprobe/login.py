@@ -12,7 +12,7 @@ from smtpprobe.faults import Fault, fault
 from smtpprobe.model import AuthFacts, ProbeRequest, Verdict
 from smtpprobe.redact import Redactor
 from smtpprobe.replies import mechanisms
-from smtpprobe.vocabulary import REASONS, Note, Reason, Stage
+from smtpprobe.vocabulary import REASONS, Mechanism, Note, Reason, Stage
 from smtpprobe.wire import Limit
 
 _HIDDEN = "[credentials]"
@@ -45,9 +45,11 @@ class Login:
         names = mechanisms(keywords)
         mechanism = auth.choose(self._request.mechanism, names)
         if isinstance(mechanism, Reason):
-            offer = " ".join(names) or "none"
-            detail = f"the server offers {offer}, wanted is {self._request.mechanism}"
-            return fault(mechanism, "auth-offer", detail, notes=frozenset({Note.NOT_SENT}))
+            wanted = "one that we can speak" if self._request.mechanism is Mechanism.AUTO else self._request.mechanism
+            offer = (
+                f"the server offers {' '.join(names)}, not {wanted}" if names else "the server offers no login (AUTH)"
+            )
+            return fault(mechanism, "auth-offer", offer, notes=frozenset({Note.NOT_SENT}))
         paused = await self._paused()
         if paused is not None:
             return paused

@@ -203,8 +203,7 @@ class Session:
         self._judge(end)
         if isinstance(end, Heard) and end.code != 221:
             more = await talk.hear(Stage.QUIT, self._clock.limit("quit", quit_seconds))
-            extra = str(more.code) if isinstance(more, Heard) else ""
-            self._judge(faults.unsolicited(extra) if isinstance(more, Heard) else more)
+            self._judge(faults.unsolicited(str(more.code)) if isinstance(more, Heard) else more)
         entry = StageResult(
             stage=Stage.QUIT,
             outcome=StageOutcome.PASSED,

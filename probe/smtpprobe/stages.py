@@ -29,16 +29,6 @@ _MASKED_KEYWORD = re.compile(r"X{4}")
 _CONNECT_ORDER = (Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_PROHIBITED)
 
 
-_CERTIFICATE = frozenset(
-    {
-        Reason.CERTIFICATE_EXPIRED,
-        Reason.CERTIFICATE_NOT_YET_VALID,
-        Reason.CERTIFICATE_HOSTNAME_MISMATCH,
-        Reason.CERTIFICATE_INVALID,
-    }
-)
-
-
 class Done(NamedTuple):
     """A stage that passed."""
 
@@ -240,7 +230,7 @@ class Stages:
         refused = self._refused(Stage.EHLO, heard)
         again = step.after_tls and self.mode is Mode.STARTTLS
         if again and heard.code != 421 and refused.verdict.rule.startswith(("code-", "unknown")):
-            detail = "the server wants no EHLO after STARTTLS, against RFC 3207 §4.2"
+            detail = "the server wants no EHLO after STARTTLS, against RFC 3207 section 4.2"
             return fault(Reason.PROTOCOL_ERROR, "ehlo-after-tls", detail, reply=heard.reply)
         return refused
 
@@ -285,8 +275,9 @@ class Stages:
             self.talk.alive = False
             self.spoke_tls = end.plaintext is None and end.received > 0
             found = faults.handshake(end, self.seen, self.mode, limit)
-            why = tls.explain(found.verdict.reason, self.seen) if found.verdict.reason in _CERTIFICATE else ""
-            return found._replace(detail=f"{found.detail}: {why}") if why else found
+            if not isinstance(end.error, ssl.SSLCertVerificationError):
+                return found
+            return found._replace(detail=tls.explain(end.error, self.seen, self.server_name))
         self.talk.secured(self.seen)
         cipher = self.tls.cipher()
         return Done(detail=f"{self.tls.version()} {cipher[0] if cipher else ''}".strip())

@@ -167,21 +167,28 @@ def described(seen: Seen) -> tuple[Certificate, ...]:
     return tuple(found)
 
 
-def explain(reason: Reason, seen: Seen) -> str:
-    """Say what in the leaf makes a verification error, for a sentence; empty where nothing does."""
+def explain(error: ssl.SSLCertVerificationError, seen: Seen, server_name: str) -> str:
+    """Say which certificate error it is, what in the leaf makes it, and which others the leaf has besides."""
+    reason, words = verify_reason(error), error.verify_message.rstrip(".")
     chain = described(seen)
     if not chain:
-        return ""
-    leaf = chain[0]
-    match reason:
-        case Reason.CERTIFICATE_EXPIRED if leaf.not_after < utc_now():
-            return f"it ended on {leaf.not_after:%Y-%m-%d %H:%M} UTC"
-        case Reason.CERTIFICATE_NOT_YET_VALID:
-            return f"it begins on {leaf.not_before:%Y-%m-%d %H:%M} UTC, our clock says {utc_now():%Y-%m-%d %H:%M} UTC"
-        case Reason.CERTIFICATE_HOSTNAME_MISMATCH:
-            return f"it names {', '.join(leaf.sans[:4])}" if leaf.sans else "it names no host (no subjectAltName)"
-        case _:
-            return f"subject {leaf.subject}, issuer {leaf.issuer}"
+        return words
+    leaf, now = chain[0], utc_now()
+    if reason is Reason.CERTIFICATE_EXPIRED:
+        late = next((one for one in chain if one.not_after < now), None)
+        words += f": {late.subject} ended on {late.not_after:%Y-%m-%d %H:%M} UTC" if late is not None else ""
+    elif reason is Reason.CERTIFICATE_NOT_YET_VALID:
+        words += f": it begins on {leaf.not_before:%Y-%m-%d %H:%M} UTC, our clock says {now:%Y-%m-%d %H:%M} UTC"
+    elif reason is Reason.CERTIFICATE_HOSTNAME_MISMATCH:
+        names = f"it names {', '.join(leaf.sans[:4])}" if leaf.sans else "it has no subjectAltName"
+        words = f"the certificate is not for {server_name}: {names}"
+    elif leaf.subject == leaf.issuer:
+        words += f" ({leaf.subject})"
+    else:
+        words += f": {chain[-1].issuer} is not trusted here"
+        words += ", or an intermediate is missing: the server sent its own certificate only" if len(chain) == 1 else ""
+    others = [other for other in _leaf_errors(leaf, server_name, now) if other is not reason]
+    return "; ".join([words, *(f"also {other}" for other in others)])
 
 
 def _leaf_errors(leaf: Certificate, server_name: str, now: datetime) -> list[Reason]:

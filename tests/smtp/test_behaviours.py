@@ -87,8 +87,10 @@ def test_behaviour(entry: dict[str, Any], mode: str) -> None:
     assert len(server.heard) <= 3
     if not entry.get("lenient"):
         assert not server.errors
-    # Beyond the session there is the fingerprint of a refused login, a second of one core on a busy machine.
-    assert elapsed <= entry.get("timeout", 20) + 2
+    spent = sum(known.elapsed_ms for known in result.stages) / 1000
+    assert spent <= entry.get("timeout", 20) + 1, [(known.stage, known.elapsed_ms) for known in result.stages]
+    # Beyond the stages there is the fingerprint of a refused login: a second of one core, more on a busy machine.
+    assert elapsed <= entry.get("timeout", 20) + 15
 
 
 def test_no_echo_survives() -> None:

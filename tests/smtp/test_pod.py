@@ -198,7 +198,7 @@ def test_sigterm(script: str, secret: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         run = finish(process, tmp_path)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert (run.code, run.err) == (0, "")
     assert run.result.outcome is Outcome.ERROR
     assert run.result.verdict is not None
