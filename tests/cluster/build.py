@@ -37,6 +37,7 @@ class Parts:
     kube: str = ""
     helm: str = ""
     pause: str = ""
+    store: str = ""
     images: dict[str, str] = field(default_factory=dict)
     roots: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +65,9 @@ def ensure(wanted: Wanted) -> Parts:
 
     def roots() -> None:
         if wanted.images:
-            parts.images = {name: str(path) for name, path in images.project_images().items()}
+            built = images.project_images()
+            parts.images = {name: str(path) for name, path in built.archives.items()}
+            parts.store = str(built.store)
         if wanted.mail:
             parts.roots = {name: str(debian.mail_root(name)) for name in debian.MAIL_ROOTS}
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
-import tarfile
 from pathlib import Path
 
+import archives
 import cache
 
 HERE = Path(__file__).parent
@@ -74,46 +71,6 @@ def pause() -> Path:
         go = toolchain()
         argv = [str(go), "build", "-trimpath", "-ldflags", "-s -w", "-o", str(folder / "pause"), str(source)]
         cache.run(argv, env=environment(go))
-        (folder / "pause.tar").write_bytes(oci_archive((folder / "pause").read_bytes()))
+        (folder / "pause.tar").write_bytes(archives.one_program((folder / "pause").read_bytes(), PAUSE_IMAGE))
 
     return cache.artifact("pause", [GO, source.read_bytes(), "1"], make) / "pause.tar"
-
-
-def oci_archive(program: bytes) -> bytes:
-    """An OCI image layout in a tar: one layer with one program at /pause."""
-    layer = tar({"pause": (program, 0o755)})
-    config = {
-        "architecture": os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64"),
-        "os": "linux",
-        "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-    }
-    blobs: dict[str, bytes] = {}
-
-    def describe(data: bytes, kind: str) -> dict[str, object]:
-        name = hashlib.sha256(data).hexdigest()
-        blobs[f"blobs/sha256/{name}"] = data
-        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{name}", "size": len(data)}
-
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": describe(json.dumps(config).encode(), "config.v1+json"),
-        "layers": [describe(layer, "layer.v1.tar")],
-    }
-    entry = describe(json.dumps(manifest).encode(), "manifest.v1+json")
-    entry["annotations"] = {"io.containerd.image.name": PAUSE_IMAGE, "org.opencontainers.image.ref.name": PAUSE_IMAGE}
-    index = {"schemaVersion": 2, "manifests": [entry]}
-    files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": json.dumps(index).encode(), **blobs}
-    return tar({name: (data, 0o644) for name, data in files.items()})
-
-
-def tar(files: dict[str, tuple[bytes, int]]) -> bytes:
-    """A tar of files by name, with mode, without times and owners."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, (data, mode) in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), mode
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()

@@ -8,15 +8,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import archives
 import cache
 import debian
+import gobuild
+import store
 
 CHECKOUT = Path(__file__).parents[2]
 TARGETS = ("probe", "operator")
 SOURCES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "constraints", "probe", "operator")
-KEPT_LAYERS = 60
+KEPT_LAYERS = 300
 
 
 def buildah(*argv: str) -> str:
@@ -35,26 +39,49 @@ def source_files(checkout: Path) -> Iterator[tuple[str, bytes]]:
                 yield str(path.relative_to(checkout)), path.read_bytes()
 
 
-def project_images() -> dict[str, Path]:
-    """OCI archives of the images, by target. Built from one copy of the sources: they may change meanwhile."""
+@dataclass(frozen=True)
+class Images:
+    """The project's images by target, as archives without the large layers, which are in the store."""
+
+    store: Path
+    archives: dict[str, Path]
+
+
+def project_images() -> Images:
+    """Both images. Built from one copy of the sources: they may change meanwhile."""
     base = debian.base_tar()
+    pause = gobuild.pause()
     files = list(source_files(CHECKOUT))
-    parts = [base.parent.name, *(part for file in files for part in file)]
+    parts = ["2", base.parent.name, pause.parent.name, *(part for file in files for part in file)]
 
     def make(folder: Path) -> None:
-        with cache.locked("buildah"), tempfile.TemporaryDirectory() as context:
+        with cache.locked("buildah"), tempfile.TemporaryDirectory() as scratch:
+            context = Path(scratch) / "context"
             for name, data in files:
-                path = Path(context) / name
+                path = context / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
                 os.utime(path, (0, 0))  # equal sources, equal layers
+            buildah("rm", "--all")  # what a killed build left mounted
             base_image = base_name(base)
-            for target in TARGETS:
-                build(Path(context), target, base_image, folder / f"{target}.tar")
+            whole = [build(context, target, base_image, Path(scratch) / f"{target}.tar") for target in TARGETS]
+            layers: list[str] = []
+            for target, archive in zip(TARGETS, whole, strict=True):
+                layers += archives.slim(archive, folder / f"{target}.tar", image_name(target))
+            store_root = store.prepared([pause.parent.name, *sorted(set(layers))], [pause, *whole])
+            (folder / "store").write_text(str(store_root))
             prune_layers()
 
     folder = cache.artifact("images", parts, make)
-    return {target: folder / f"{target}.tar" for target in TARGETS}
+    if not Path((folder / "store").read_text()).is_dir():  # pruned: newer dependencies came and went
+        cache.remove(folder)
+        folder = cache.artifact("images", parts, make)
+    return Images(Path((folder / "store").read_text()), {target: folder / f"{target}.tar" for target in TARGETS})
+
+
+def image_name(target: str) -> str:
+    """The name under which the nodes have the image."""
+    return f"localhost/smtpprobe-{target}:test"
 
 
 def base_name(base: Path) -> str:
@@ -69,15 +96,15 @@ def base_name(base: Path) -> str:
     return name
 
 
-def build(context: Path, target: str, base: str, archive: Path) -> None:
-    """Build one target and write it where containerd can import it from."""
-    name = f"localhost/smtpprobe-{target}:test"
+def build(context: Path, target: str, base: str, archive: Path) -> Path:
+    """Build one target and write it, uncompressed, to a docker archive."""
     options = ["--quiet", "--layers", "--isolation", "chroot", "--network", "host", "--pull=never", "--format", "oci"]
-    with tempfile.TemporaryDirectory() as folder:
-        mounts = [f"--volume={source}:{inside}:ro" for source, inside in pip_settings(Path(folder))]
-        arguments = ["--build-arg", f"BASE={base}", "--target", target, "--tag", name]
-        buildah("build", *options, *mounts, *arguments, "--file", str(context / "Dockerfile"), str(context))
-    buildah("push", "--quiet", name, f"oci-archive:{archive}:{name}")
+    folder = cache.root() / "buildah" / "pip"  # always the same: the path counts for the layers' cache
+    mounts = [f"--volume={source}:{inside}:ro" for source, inside in pip_settings(folder)]
+    arguments = ["--build-arg", f"BASE={base}", "--target", target, "--tag", image_name(target)]
+    buildah("build", *options, *mounts, *arguments, "--file", str(context / "Dockerfile"), str(context))
+    buildah("push", "--quiet", image_name(target), f"docker-archive:{archive}:{image_name(target)}")
+    return archive
 
 
 def pip_settings(folder: Path) -> list[tuple[str, str]]:
@@ -89,6 +116,7 @@ def pip_settings(folder: Path) -> list[tuple[str, str]]:
         key = name.rpartition(".")[2]
         if key in {"index-url", "extra-index-url", "trusted-host", "proxy", "default-timeout"}:
             lines.append(f"{key} = {value.strip(chr(39))}")
+    folder.mkdir(parents=True, exist_ok=True)
     mounts = []
     if (bundle := Path("/etc/ssl/certs/ca-certificates.crt")).exists():
         shutil.copy(bundle, folder / "ca.crt")

@@ -111,8 +111,8 @@ def start_kubernetes(
     etcd, server = control.start_api(programs, state, certs)
     members, imports = [], []
     for name in NODES if parts.wanted.nodes else ():
-        members.append(nodes.prepare(programs, state, name))
-        archives = [Path(parts.pause), *map(Path, parts.images.values())]
+        members.append(nodes.prepare(programs, state, name, parts.store))
+        archives = [Path(path) for path in (parts.images.values() if parts.store else [parts.pause])]
         imports.append(pool.submit(nodes.import_images, members[-1], archives))
     control.wait_api(api, etcd, server)
     control.start_controllers(programs, state, certs, scheduler=bool(members))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import procs
+import store
 from addresses import API, DNS, NODES, POD_NETWORK
 from gobuild import PAUSE_IMAGE
 
@@ -92,8 +93,8 @@ def namespace(name: str, addresses: list[str]) -> None:
     procs.run(["ip", "-netns", name, "-batch", "-"], stdin="\n".join([*lines, f"route add default via {API}", ""]))
 
 
-def prepare(programs: procs.Programs, state: Path, name: str) -> Node:
-    """Make the node's namespace and start its containerd, which needs no API server."""
+def prepare(programs: procs.Programs, state: Path, name: str, lender: str) -> Node:
+    """Make the node's namespace and start its containerd, which needs no API server; `lender` is a store or empty."""
     address, pods, zone = NODES[name]
     folder = state / name
     for part in ("cni", "kubelet", "pod-logs"):
@@ -108,6 +109,8 @@ def prepare(programs: procs.Programs, state: Path, name: str) -> Node:
     values = {"folder": folder, "state": state, "dns": DNS, "name": name, "pods": POD_NETWORK}
     (folder / "kubelet.yaml").write_text(KUBELET.format(**values))
     (folder / "proxy.yaml").write_text(PROXY.format(**values))
+    if lender:
+        store.lend(Path(lender), folder / "root")
     node = Node(name, address, pods, zone, folder, {})
     argv = ["containerd", "-c", f"{folder}/containerd.toml"]
     node.programs["containerd"] = programs.start(f"{name}-containerd", argv, netns=name)
@@ -128,18 +131,9 @@ def pod_network(folder: Path, pods: str) -> dict[str, object]:
 
 def import_images(node: Node, archives: list[Path]) -> None:
     """Give the node its images, in this order."""
-    procs.wait(f"containerd of {node.name}", lambda: answers(node), node.programs["containerd"])
+    procs.wait(f"containerd of {node.name}", lambda: store.answers(node.socket), node.programs["containerd"])
     for archive in archives:
-        procs.run(["ctr", "-a", str(node.socket), "-n", "k8s.io", "images", "import", str(archive)])
-
-
-def answers(node: Node) -> bool:
-    """Whether containerd serves its images."""
-    try:
-        procs.run(["ctr", "-a", str(node.socket), "-n", "k8s.io", "images", "ls", "-q"])
-    except procs.StartError:
-        return False
-    return True
+        store.add(node.socket, archive)
 
 
 def join(programs: procs.Programs, state: Path, node: Node) -> None:
