@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from smtpprobe.resource import RUN_NOW_ANNOTATION, Spec, Status, decode_status
-from smtpprobe.spec import Problem, parse
+from smtpprobe.spec import Parsed, Problem, parse
 
 LoginKey = tuple[str, str, str]
 
@@ -39,7 +39,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 def from_body(body: Mapping[str, Any]) -> Probe:
     """Read a resource as the API server sent it; what is wrong with its spec is data, not an exception."""
     meta = body["metadata"]
-    parsed = parse(body.get("spec"))
+    try:
+        parsed = parse(body.get("spec"))
+    except Exception as error:  # noqa: BLE001 - one spec that our reader breaks on must not stop all other probes
+        parsed = Parsed(None, (Problem("spec", f"cannot be read by this operator: {type(error).__name__}"),))
     return Probe(
         uid=meta["uid"],
         namespace=meta["namespace"],

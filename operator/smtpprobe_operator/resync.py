@@ -53,6 +53,7 @@ class Resync:
         while True:
             await asyncio.sleep(self._settings.resync_seconds)
             await self._try()
+            self._dispatch.look_again()
 
     async def _caught_up(self) -> bool:
         """Give the watch a moment to show what the list has shown; at the start it is always behind."""

@@ -70,7 +70,7 @@ async def one_pass(number, when):
         setattr(arena.proxy, when, hook)
         again = asyncio.create_task(keep_running(arena.process, cut))
         uid = await golden_run(arena)
-        await asyncio.wait_for(again, 5)
+        await asyncio.wait_for(again, 60)
         await arena.ready()
         await arena.quiet()
         return await state(arena, uid)

@@ -60,7 +60,7 @@ def test_one_fault_at_each_kind_of_write():
                 name = f"p{number:02d}x"
                 spoiled[kind, title] = (name, FAULTS[title])
                 uids[name] = await arena.apply(name, {**PLAIN, "host": f"{name}.example.com"})
-            total = len(spoiled)
+            total = len(uids)
             for name, uid in uids.items():
                 await check(arena, name, uid)
             assert spoiled == {}

@@ -387,7 +387,7 @@ class Arena:
     async def run_now(self, name: str, value: str) -> None:
         await self.change(name, {"metadata": {"annotations": {RUN_NOW_ANNOTATION: value}}})
 
-    async def wait(self, name: str, holds: Callable[[Json], Any], what: str, seconds: float = 20.0) -> Json:
+    async def wait(self, name: str, holds: Callable[[Json], Any], what: str, seconds: float = 60.0) -> Json:
         """Wait until a probe's body has what is asked; returns the body."""
 
         async def look() -> Json | None:
@@ -397,7 +397,7 @@ class Arena:
         found: Json = await until(look, seconds, what)
         return found
 
-    async def ran(self, name: str, trigger: str, generation: int = 1, seconds: float = 20.0) -> Json:
+    async def ran(self, name: str, trigger: str, generation: int = 1, seconds: float = 60.0) -> Json:
         """Wait until a run is the last one in the status; returns the body."""
 
         def holds(body: Json) -> bool:
@@ -416,7 +416,9 @@ class Arena:
         """Wait for the first pod that has not ended; returns it."""
 
         async def look() -> Json | None:
-            alive = [p for p in await self.pods() if (p.get("status") or {}).get("phase") not in {"Succeeded", "Failed"}]
+            alive = [
+                p for p in await self.pods() if (p.get("status") or {}).get("phase") not in {"Succeeded", "Failed"}
+            ]
             return alive[0] if alive else None
 
         found: Json = await until(look, seconds, "a pod")
@@ -439,7 +441,7 @@ class Arena:
             except (OSError, IndexError):
                 return False
 
-        await until(answers, 20, "readyz")
+        await until(answers, 60, "readyz")
 
     async def quiet(self, seconds: float = 1.0) -> None:
         """Wait until the operator has written nothing for a while."""
