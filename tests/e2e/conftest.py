@@ -1,4 +1,8 @@
-"""The e2e tier: the chart installed by helm in a real two-node cluster, real mail servers behind real NAT addresses."""
+"""The e2e tier: the chart installed by helm in a real two-node cluster, real mail servers behind real NAT addresses.
+
+Every module applies what it needs at once, in its own namespaces, and its tests read. The last module uninstalls the
+chart.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,14 @@ from shop import Shop
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = "smtpprobe-test-system"
+LAST = ("test_operator_killed.py", "test_uninstall.py")
 _NUMBERS = itertools.count(1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the end what the others would notice; they come in any order."""
+    items.sort(key=lambda item: LAST.index(item.path.name) + 1 if item.path.name in LAST else 0)
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +81,8 @@ def operator(facts: cluster_facts.Facts, run: Callable[..., str]) -> str:
     """The operator, installed by helm and ready; gives its namespace."""
     run(
         "helm",
-        "install",
+        "upgrade",
+        "--install",
         "smtpprobe",
         "charts/smtpprobe-operator",
         "--namespace",

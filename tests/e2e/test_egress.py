@@ -30,7 +30,7 @@ def _facts(status: dict[str, Any], kind: str) -> tuple[str, str]:
     return found["status"], found["reason"]
 
 
-@pytest.mark.parametrize("service", ECHOES)
+@pytest.mark.parametrize("service", ["relay", "exim"])
 def test_relay_by_address_is_accepted_from_node_a_and_refused_from_node_b(pinned: Shop, service: str) -> None:
     """Node A's address is on the relay's list, node B's is not: the status says so and claims no more."""
     from_a, from_b = pinned.judged(f"{service}-node-a"), pinned.judged(f"{service}-node-b")
@@ -41,6 +41,16 @@ def test_relay_by_address_is_accepted_from_node_a_and_refused_from_node_b(pinned
     assert _facts(from_b, "EgressAuthorized") == ("False", "AnonymousRelayDenied")
     assert from_b["egress"]["verdict"] == "NotAuthorized"
     assert from_b["failedStage"] == "rcpt"
+
+
+def test_refusal_that_names_no_cause_claims_none(pinned: Shop) -> None:
+    """OpenSMTPD refuses node B with "550 Invalid recipient": not ready, and no word that the address is to blame."""
+    from_a, from_b = pinned.judged("opensmtpd-node-a"), pinned.judged("opensmtpd-node-b")
+    assert _facts(from_a, "Ready") == ("True", "Succeeded")
+    assert _facts(from_a, "EgressAuthorized") == ("True", "RelayAcceptedNoControl")
+    assert (_facts(from_b, "Ready")[0], from_b["failedStage"], from_b["replyCode"]) == ("False", "rcpt", 550)
+    assert _facts(from_b, "EgressAuthorized")[0] == "Unknown"
+    assert from_b["egress"]["verdict"] == "Unknown"
 
 
 @pytest.mark.parametrize("service", [name for name, echoes in ECHOES.items() if echoes])
