@@ -1,4 +1,4 @@
-"""The probe's process on loopback beside other programs doing the same session: EHLO, AUTH PLAIN, MAIL, RCPT, RSET, QUIT."""
+"""The probe's process on loopback beside others in the same session: EHLO, AUTH PLAIN, MAIL, RCPT, RSET, QUIT."""
 
 import asyncio
 import logging
