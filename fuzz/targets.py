@@ -165,9 +165,9 @@ def check_classifier(drawn: tuple[Stage, str, str]) -> None:
     """Any text gets a verdict of the vocabulary, the same each time, in time."""
     stage, text, host = drawn
     facts = SessionFacts(host=host, mail_from="a@b.example", rcpt_to=("c@d.example",))
-    began = time.perf_counter()
+    began = time.thread_time()
     verdict = classify(stage, text, facts)
-    assert time.perf_counter() - began < 2.0  # linear: microseconds, but the machine may be busy
+    assert time.thread_time() - began < 0.5  # of this thread, whatever else the machine does
     assert verdict == classify(stage, text, facts)
     assert 0 <= verdict.confidence <= 1
     assert verdict.reason not in [other.reason for other in verdict.alternatives]
