@@ -44,6 +44,8 @@ lint: $(BIN)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/yamllint -s crds examples charts/smtpprobe-operator/values.yaml charts/smtpprobe-operator/Chart.yaml
 	$(BIN)/python tools/sync_crds.py --check
+	$(BIN)/python tools/dashboard.py --check
+	$(BIN)/python tools/chart_readme.py --check
 
 format: $(BIN)/.dev
 	$(BIN)/ruff check --fix-only -q .

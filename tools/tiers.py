@@ -29,7 +29,7 @@ TIERS = {
     "smtp": Tier(within=(*LAUNCH, "--no-kube", "--mail", "--"), options=("-n", "2")),
     "api": Tier(within=(*LAUNCH, "--nodes", "0", "--")),
     "e2e": Tier(within=(*LAUNCH, "--nodes", "2", "--mail", "--prometheus", "--")),
-    "chart": Tier(within=(*LAUNCH, "--nodes", "0", "--")),
+    "chart": Tier(within=(*LAUNCH, "--nodes", "0", "--"), options=("-n", "2")),
 }
 
 

@@ -170,7 +170,7 @@ def test_limits_hold():
             async def one_more():
                 pods = [p for p in await arena.pods() if p["metadata"]["name"] not in done]
                 kinds = [p["metadata"]["labels"]["smtpprobe.dev/probe"] for p in pods]
-                alive.update({kind: True for kind in kinds})
+                alive.update(dict.fromkeys(kinds, True))
                 most["login"] = max(most["login"], sum(kind.startswith("login") for kind in kinds))
                 most["host"] = max(most["host"], sum(kind.startswith("host") for kind in kinds))
                 most["all"] = max(most["all"], len(kinds))

@@ -64,7 +64,7 @@ def test_no_empty_fields(values: Path) -> None:
 def test_old_kubernetes_is_refused() -> None:
     """Kubernetes 1.29, which has no ValidatingAdmissionPolicy v1, is refused; a managed cluster's suffix is not."""
     assert "incompatible with Kubernetes" in template(*IMAGES, version="1.29.9").stderr
-    assert template(*IMAGES, version="1.30.0-gke.100").returncode == 0
+    assert template(*IMAGES, version="1.31.0-gke.100").returncode == 0
 
 
 def test_images_have_no_default() -> None:

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "smtpprobe-operator"
 IMAGES = ("--set", "image.repository=localhost/smtpprobe-operator,probe.image.repository=localhost/smtpprobe-probe")
-OLDEST, NEWEST = "1.30.0", "1.36.0"
+OLDEST, NEWEST = "1.31.0", "1.36.0"
 
 
 @cache
