@@ -29,6 +29,14 @@ _MASKED_KEYWORD = re.compile(r"X{4}")
 _CONNECT_ORDER = (Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_PROHIBITED)
 
 
+_ABOUT_ADDRESSES = frozenset(
+    {
+        *(Reason.SENDER_NOT_AUTHORIZED, Reason.SENDER_NOT_VERIFIED, Reason.SENDER_REJECTED),
+        *(Reason.RECIPIENT_REJECTED, Reason.MAILBOX_UNAVAILABLE, Reason.QUOTA_EXCEEDED),
+    }
+)
+
+
 class Done(NamedTuple):
     """A stage that passed."""
 
@@ -232,6 +240,10 @@ class Stages:
         if again and heard.code != 421 and refused.verdict.rule.startswith(("code-", "unknown")):
             detail = "the server wants no EHLO after STARTTLS, against RFC 3207 section 4.2"
             return fault(Reason.PROTOCOL_ERROR, "ehlo-after-tls", detail, reply=heard.reply)
+        if refused.verdict.reason in _ABOUT_ADDRESSES:
+            # No address has been named yet: all that a server can refuse here is our name.
+            other = refused.verdict.reason
+            return fault(Reason.HELO_REJECTED, "ehlo-name", "", other, confidence=0.7, reply=heard.reply)
         return refused
 
     def _feature_notes(self) -> None:
