@@ -78,10 +78,14 @@ class Shop:
 
         return eventually(reached, within=within, pause=0.3)
 
-    def run_now(self, name: str, value: str) -> dict[str, Any]:
-        """Ask for one run and wait for it; returns the status."""
+    def ask(self, name: str, value: str) -> None:
+        """Ask for one run now."""
         patch = {"metadata": {"annotations": {"smtpprobe.dev/run-now": value}}}
         self.api.patch(probes(self.namespace, name), patch).ok()
+
+    def run_now(self, name: str, value: str) -> dict[str, Any]:
+        """Ask for one run and wait for it; returns the status."""
+        self.ask(name, value)
 
         def handled() -> dict[str, Any] | None:
             status: dict[str, Any] = self.get(name)["status"]
