@@ -6,7 +6,7 @@ from collections import Counter
 
 import liveapi as live
 from answers import PLAIN, failed, passed
-from proxy import Call, Stopped
+from proxy import Call, StoppedError
 
 from smtpprobe.vocabulary import Reason
 
@@ -65,7 +65,7 @@ async def one_pass(number, when):
             if call.number == number and not cut.is_set():
                 arena.process.kill()
                 cut.set()
-                raise Stopped
+                raise StoppedError
 
         setattr(arena.proxy, when, hook)
         again = asyncio.create_task(keep_running(arena.process, cut))

@@ -49,7 +49,7 @@ def test_ends_when_its_kind_goes():
                 async def gone():
                     try:
                         await arena.api.get(CRD)
-                    except live.Answer:
+                    except live.AnswerError:
                         return True
                     return False
 

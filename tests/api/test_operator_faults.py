@@ -6,7 +6,7 @@ import liveapi as live
 import pytest
 from aiohttp import web
 from answers import LOGIN, PLAIN, failed, passed
-from proxy import Call, Stopped
+from proxy import Call, StoppedError
 
 from smtpprobe.vocabulary import Reason
 
@@ -83,7 +83,7 @@ def test_answer_lost_after_the_write(kind):
             async def lose(call: Call) -> None:
                 if call.kind == kind and not lost:
                     lost.append(call)
-                    raise Stopped
+                    raise StoppedError
 
             arena.proxy.after = lose
             uid = await arena.apply("p", PLAIN)
@@ -120,7 +120,7 @@ def test_job_refused_by_quota_and_by_right():
     """A Job that a quota or missing rights refuse is outcome Error with its reason, and the last verdict stays."""
 
     async def scenario():
-        async with live.arena(lambda run, request: passed()) as arena:
+        async with live.arena(lambda _run, _request: passed()) as arena:
             quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
             path = f"/api/v1/namespaces/{arena.space}/resourcequotas"
             await arena.apply("before", PLAIN)

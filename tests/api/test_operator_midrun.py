@@ -49,7 +49,7 @@ def test_refused_login_of_a_superseded_run_counts():
     """The pod of an old spec that was refused by the server before it ended counts as a login, and as nothing else."""
 
     async def scenario():
-        async with live.arena(lambda run, request: passed() if request.timeout_seconds == 30 else None) as arena:
+        async with live.arena(lambda _run, request: passed() if request.timeout_seconds == 30 else None) as arena:
             uid = await arena.apply("p", LOGIN)
             pod = await arena.pod()
             node = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod["metadata"]["name"]}}

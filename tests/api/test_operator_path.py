@@ -28,7 +28,7 @@ def test_apply_to_status():
             await live.prepare(api)
             async with live.namespace(api) as space, Proxy(facts.url, facts.ca_file) as proxy:
                 async with (
-                    live.kubelet(api, space, lambda run, request: passed()),
+                    live.kubelet(api, space, lambda _run, _request: passed()),
                     live.operator(proxy.url, namespaces=space) as process,
                 ):
                     made = await live.apply(api, space, "p", PLAIN)

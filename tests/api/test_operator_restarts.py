@@ -56,7 +56,7 @@ def test_nothing_is_repeated_after_a_long_absence():
     """Two hours and a TTL later: once, run-now and a past cron slot run no second time, an interval at most one slot."""
 
     async def scenario():
-        async with live.arena(lambda run, request: passed()) as arena:
+        async with live.arena(lambda _run, _request: passed()) as arena:
             uids = {
                 "once": await arena.apply("once", {**PLAIN, "schedule": {"once": True}}),
                 "cron": await arena.apply("cron", PLAIN),
@@ -131,7 +131,7 @@ def test_probe_deleted_while_the_watch_was_cut():
     """A probe that went while no watch was open leaves registry and metrics at the next resync."""
 
     async def scenario():
-        async with live.arena(lambda run, request: passed(), SMTPPROBE_RESYNC_SECONDS="1") as arena:
+        async with live.arena(lambda _run, _request: passed(), SMTPPROBE_RESYNC_SECONDS="1") as arena:
             await arena.apply("stays", PLAIN)
             await arena.apply("goes", PLAIN)
             for name in ("stays", "goes"):
@@ -161,7 +161,7 @@ def test_dead_watch_fails_livez():
 
     async def scenario():
         short = {"SMTPPROBE_RESYNC_SECONDS": "1", "SMTPPROBE_WATCH_GRACE_SECONDS": "2"}
-        async with live.arena(lambda run, request: passed(), **short) as arena:
+        async with live.arena(lambda _run, _request: passed(), **short) as arena:
             await arena.apply("seen", PLAIN)
             await arena.ran("seen", "slot:0")
             arena.proxy.starve_watches = True
@@ -184,7 +184,7 @@ def test_results_that_came_while_the_operator_was_down():
     """A pod that ended while no operator was there is folded at the start of the next, and nothing runs twice."""
 
     async def scenario():
-        async with live.arena(lambda run, request: None) as arena:
+        async with live.arena(lambda _run, _request: None) as arena:
             uid = await arena.apply("p", PLAIN)
             pod = await arena.pod()
             arena.process.kill()
@@ -204,7 +204,7 @@ def test_a_run_outlives_its_operator():
     """A pod that runs while the operator is killed and started again is waited for, not started once more."""
 
     async def scenario():
-        async with live.arena(lambda run, request: None) as arena:
+        async with live.arena(lambda _run, _request: None) as arena:
             uid = await arena.apply("p", PLAIN)
             pod = await arena.pod()
             await arena.restart()

@@ -40,7 +40,7 @@ RULES = [
 ]
 
 
-class Answer(Exception):
+class AnswerError(Exception):
     """The API server said no."""
 
     def __init__(self, code: int, body: Json) -> None:
@@ -62,7 +62,7 @@ class Api:
             text = await answer.text()
             found: Json = json.loads(text) if text.startswith("{") else {"message": text}
             if answer.status >= 300:
-                raise Answer(answer.status, found)
+                raise AnswerError(answer.status, found)
             return found
 
     async def get(self, path: str) -> Json:
@@ -75,7 +75,7 @@ class Api:
         return await self.call("PATCH", path, changes, "application/merge-patch+json")
 
     async def delete(self, path: str, **options: Any) -> None:
-        with suppress(Answer):
+        with suppress(AnswerError):
             await self.call("DELETE", path, options or None)
 
 
@@ -117,7 +117,7 @@ async def prepare(api: Api) -> None:
     async def served() -> bool:
         try:
             await api.get(f"{PROBES}/{PLURAL}")
-        except Answer:
+        except AnswerError:
             return False
         return True
 
@@ -127,7 +127,7 @@ async def prepare(api: Api) -> None:
 async def _made(api: Api, path: str, body: Json) -> None:
     try:
         await api.call("POST", path, body)
-    except Answer as answer:
+    except AnswerError as answer:
         if answer.code != 409:
             raise
 
@@ -173,7 +173,7 @@ class PlayedKubelet:
     async def run(self) -> None:
         path = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={SELECTOR}"
         while True:
-            with suppress(Answer):
+            with suppress(AnswerError):
                 for pod in await self.api.items(path):
                     await self._play(pod)
             await asyncio.sleep(0.05)

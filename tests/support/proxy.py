@@ -12,7 +12,7 @@ import json
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
@@ -40,7 +40,7 @@ class Call:
         return resource + {"POST": "+", "DELETE": "-", "PATCH": "~", "PUT": "="}[self.method]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Raised by a hook: the caller is gone, do not answer."""
 
 
@@ -72,7 +72,7 @@ class Proxy:
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
 
-    async def __aenter__(self) -> Proxy:
+    async def __aenter__(self) -> Self:
         context = ssl.create_default_context(cafile=self.ca_file)
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
@@ -118,7 +118,7 @@ class Proxy:
             answer = await self._forward(request, body)
             call.code = answer.status
             await self.after(call)
-        except Stopped:
+        except StoppedError:
             assert request.transport
             request.transport.abort()
             return web.Response(status=500)

@@ -1,0 +1,64 @@
+"""Limits on runs under way, and the log's form."""
+
+import logging
+from datetime import UTC, datetime
+
+from smtpprobe.resource import RunRef
+from smtpprobe_operator.flights import Flights, flight_of, host_key
+from smtpprobe_operator.logs import OneLine
+from smtpprobe_operator.registry import from_body
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def probe(uid, host="a.example.com", secret=None):
+    spec = {"host": host, "port": 587, "mode": "starttls", "timeoutSeconds": 40}
+    if secret:
+        spec["credentialsSecretRef"] = {"name": secret}
+    meta = {"uid": uid, "namespace": "ns", "name": uid, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return from_body({"metadata": meta, "spec": spec})
+
+
+def start(flights, *args, **kwargs):
+    me = probe(*args, **kwargs)
+    flights.start(flight_of(me, me.spec, RunRef(trigger="slot:0", generation=1), NOW))
+
+
+def test_limits_are_counted_over_all_and_by_host():
+    """All runs count for the limit, those to one host for its own, however it is spelled; an end makes room."""
+    flights = Flights(max_runs=3, max_per_host=2)
+    start(flights, "1", "a.example.com")
+    start(flights, "2", "A.example.com.")
+    assert not flights.host_free(host_key(probe("x").spec))
+    assert flights.host_free("b.example.com")
+    start(flights, "3", "b.example.com")
+    assert flights.full()
+    flights.end("1")
+    assert not flights.full()
+    assert flights.host_free("a.example.com")
+
+
+def test_logins_are_counted_by_account():
+    """Runs with the same namespace, Secret and host count as logins to one account; runs without a Secret do not."""
+    flights = Flights(max_runs=9, max_per_host=9)
+    start(flights, "1", secret="s")
+    start(flights, "2", secret="s")
+    start(flights, "3", secret="t")
+    start(flights, "4")
+    assert flights.logins(("ns", "s", "a.example.com")) == 2
+    assert flights.logins(None) == 0
+
+
+def test_pod_deadline_follows_the_timeout():
+    """A run's pod has 30 seconds more than its session."""
+    me = probe("1")
+    assert flight_of(me, me.spec, RunRef(trigger="once", generation=1), NOW).pod_deadline == 70
+
+
+def test_log_lines_are_one_line_and_bounded():
+    """A message with line breaks, or with a hundred thousand names in it, becomes one bounded line."""
+    record = logging.LogRecord("x", logging.INFO, "", 0, "a\nb %s", ("uid " * 100_000,), None)
+    line = OneLine().format(record)
+    assert "\n" not in line
+    assert len(line) < 700
+    assert "characters" in line
