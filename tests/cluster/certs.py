@@ -48,7 +48,11 @@ def certificates() -> Path:
         (folder / "req.cnf").write_text("[req]\ndistinguished_name = none\n[none]\n")
         for name in ("ca", "unknown-ca"):
             subject = ["-subj", f"/CN=SmtpProbe tests {name}", "-days", "7300", "-config", "req.cnf"]
-            extensions = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign", *KEY_IDENTIFIERS[:1]]
+            extensions = [
+                "basicConstraints=critical,CA:TRUE",
+                "keyUsage=critical,keyCertSign,cRLSign",
+                *KEY_IDENTIFIERS[:1],
+            ]
             added = [word for text in extensions for word in ("-addext", text)]
             cache.run(["openssl", "req", "-x509", *new_key(name), "-out", f"{name}.crt", *subject, *added], cwd=folder)
         for name, (names, validity, authority) in LEAVES.items():
@@ -64,7 +68,7 @@ def new_key(name: str) -> list[str]:
 
 def leaf(folder: Path, name: str, names: str, validity: tuple[str, str], authority: str) -> None:
     """Issue one server certificate; `openssl ca` is the one command that can date it in the past."""
-    common = names.split(",")[0].partition(":")[2]
+    common = names.split(",", maxsplit=1)[0].partition(":")[2]
     request = ["openssl", "req", "-new", *new_key(name), "-config", "req.cnf", "-subj", f"/CN={common}"]
     cache.run([*request, "-out", f"{name}.csr"], cwd=folder)
     usage = ["basicConstraints=CA:FALSE", "keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth"]

@@ -109,7 +109,9 @@ def build(context: Path, target: str, base: str, archive: Path) -> Path:
 
 def pip_settings(folder: Path) -> list[tuple[str, str]]:
     """What pip inside must have of the machine: its certificates, and the index that pip here is configured with."""
-    config = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    config = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
     lines = ["[global]", "root-user-action = ignore", "disable-pip-version-check = true"]
     for line in config.stdout.splitlines():
         name, _, value = line.partition("=")

@@ -124,7 +124,9 @@ def start_kubernetes(
     procs.wait("default service account", lambda: api.exists(account), *programs.started)
     for done in imports:
         done.result()
-    pids = {program.name: program.process.pid for program in programs.started if program.name.startswith(("etcd", "kube-"))}
+    pids = {
+        program.name: program.process.pid for program in programs.started if program.name.startswith(("etcd", "kube-"))
+    }
     kubernetes = Kubernetes(
         url=control.URL,
         ca_file=str(certs / "ca.crt"),
@@ -165,17 +167,14 @@ def launch(state: Path, command: list[str]) -> int:
         return FAILED
     facts.write(state / "facts.json")
     say(f"ready after {time.monotonic() - began:.1f} s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    code = subprocess.Popen(command, env=environment(state, facts), preexec_fn=default_signals).wait()
+    signal.signal(
+        signal.SIGINT, lambda *_: None
+    )  # Ctrl-C is the command's; a handler, unlike SIG_IGN, is not inherited
+    code = subprocess.Popen(command, env=environment(state, facts)).wait()
     if keep := os.environ.get("SMTPPROBE_TEST_LOGS"):
         with contextlib.suppress(shutil.Error):
             shutil.copytree(state / "log", keep, dirs_exist_ok=True)
     return 128 - code if code < 0 else code
-
-
-def default_signals() -> None:
-    """Give the command back the SIGINT that we ignore."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def main() -> int:

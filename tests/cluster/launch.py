@@ -80,15 +80,18 @@ def outside(options: argparse.Namespace) -> int:
         argv = ["setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--net", "--pid", "--uts", "--ipc"]
         process = subprocess.Popen([*argv, "--fork", "--kill-child", "--mount-proc", "--", *inside])
 
+        received: list[int] = []
+
         def end(number: int, _frame: object) -> None:
-            process.kill()
-            process.wait()
-            raise SystemExit(128 + number)
+            received.append(number)
+            process.kill()  # its first process dies with it, and all that is inside with that one
 
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGHUP, end)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command has it from the terminal; its end is ours
         code = process.wait()
+        if received:
+            return 128 + received[0]
         return 128 - code if code < 0 else code
 
 

@@ -56,9 +56,10 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def main(address: str, silent_port: int, echo_port: int) -> None:
     """Serve both until killed."""
-    async with await asyncio.start_server(silent, address, silent_port) as first:
-        async with await asyncio.start_server(echo, address, echo_port):
-            await first.serve_forever()
+    first = await asyncio.start_server(silent, address, silent_port)
+    second = await asyncio.start_server(echo, address, echo_port)
+    async with first, second:
+        await first.serve_forever()
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Programs:
         return program
 
 
-def wait(what: str, ready: Callable[[], bool], *programs: Program, seconds: float = 90) -> None:
+def wait(what: str, ready: Callable[[], bool], *programs: Program, seconds: float = 180) -> None:
     """Return once `ready()` is true; raise StartError when a program that it needs has ended, or at the deadline."""
     deadline = time.monotonic() + seconds
     while not ready():
