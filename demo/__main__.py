@@ -1,13 +1,14 @@
 """Run the stories: servers up, manifests written, the local operator over them, then what a person would look at."""
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from textwrap import dedent
-from urllib.request import urlopen
 
 import yaml
 
@@ -16,15 +17,16 @@ from smtpprobe import spec as specs
 from smtpprobe.report import from_status
 from smtpprobe.resource import decode_status
 
-METRIC_LINES = (
-    "smtpprobe_success{",
-    "smtpprobe_failure_reason{",
-    "smtpprobe_stage_success{",
-    "smtpprobe_egress_authorized{",
-    "smtpprobe_consecutive_failures{",
-    "smtpprobe_certificate_not_after_timestamp_seconds{",
-)
 SHOWN = "relay-ip-not-registered"
+GOOD = "all-as-it-should-be"
+METRIC_LINES = (
+    ("smtpprobe_success", f'name="{GOOD}"'),
+    ("smtpprobe_success", f'name="{SHOWN}"'),
+    ("smtpprobe_failure_reason", f'name="{SHOWN}"'),
+    ("smtpprobe_stage_success", f'name="{SHOWN}",location="default",stage="rcpt"'),
+    ("smtpprobe_egress_authorized", f'name="{SHOWN}"'),
+    ("smtpprobe_certificate_not_after_timestamp_seconds", f'name="{GOOD}"'),
+)
 
 
 def _secret(name: str, username: str, password: str) -> str:
@@ -71,7 +73,7 @@ def manifests(ports: Ports, certificates: Certificates) -> dict[str, str]:
     return {
         "ca.yaml": ca,
         "good.yaml": with_login("good", "sender@corp.test", "correct-horse")
-        + _probe("all-as-it-should-be", ports.submission, "starttls", trust + login.format("good") + envelope),
+        + _probe(GOOD, ports.submission, "starttls", trust + login.format("good") + envelope),
         "bare-user.yaml": with_login("bare", "sender", "correct-horse")
         + _probe("user-without-domain", ports.submission, "starttls", trust + login.format("bare")),
         "ssl-where-starttls.yaml": _probe("ssl-where-starttls", ports.submission, "smtps", trust),
@@ -92,59 +94,61 @@ async def demo() -> int:
         probes = folder / "probes"
         probes.mkdir()
         async with running(certificates) as ports:
-            for file, text in manifests(ports, certificates).items():
+            files = manifests(ports, certificates)
+            for file, text in files.items():
                 (probes / file).write_text(text)
-            print("Six SmtpProbes against embedded mail servers, each with the fault of one story:\n", flush=True)
-            operator = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "smtpprobe_operator",
-                "local",
-                str(probes),
-                "--once",
-                "--serve-until-stdin-closes",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-            )
-            assert operator.stdin is not None and operator.stdout is not None
-            address = ""
-            async for raw in operator.stdout:
-                line = raw.decode()
-                if line.startswith("metrics: "):
-                    address = line.split()[1]
-                    break
-                print(line, end="", flush=True)
-            if not address:
-                return await operator.wait() or 1
-            show(probes, await asyncio.to_thread(_scrape, address))
+            print("Six SmtpProbes against embedded mail servers, each with the facts that somebody was given:\n")
+            metrics = folder / "metrics.prom"
+            code = await _operator(str(probes), "--once", "--metrics-file", str(metrics))
+            if code != 0:
+                return code
+            show(probes, metrics.read_text())
             if keep:
-                print(f"\nKEEP=1: manifests and statuses in {probes}, metrics at {address}; Ctrl-C ends it.")
-                await asyncio.Event().wait()
-            operator.stdin.close()
-            return await operator.wait()
+                print(f"\nKEEP=1: manifests and statuses are in {probes}; change one and look. Ctrl-C ends it.\n")
+                return await _operator(str(probes))
+            print(
+                "\nNext: `KEEP=1 make demo` keeps it running, `.venv/bin/smtpprobe check HOST:PORT` tries a server of yours."
+            )
+            return 0
 
 
-def _scrape(address: str) -> str:
-    with urlopen(address, timeout=10) as reply:  # loopback only
-        return str(reply.read().decode())
+async def _operator(*arguments: str) -> int:
+    """Run ``smtpprobe-operator local`` on this terminal; it goes when we go."""
+    sys.stdout.flush()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "smtpprobe_operator", "local", *arguments)
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
 
 
 def show(probes: Path, metrics: str) -> None:
     """Print one whole diagnosis and six metric lines."""
     resource = yaml.safe_load((probes / f"{SHOWN}.status.yaml").read_text())
-    manifest = next(yaml.safe_load_all((probes / "relay.yaml").read_text()))
-    spec = specs.parse(manifest["spec"]).spec
-    assert spec is not None
+    spec = specs.parse(resource["spec"]).spec
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(f"\nOne of them whole, as `smtpprobe explain {SHOWN}.status.yaml` prints it from the status alone:\n")
-    print(from_status(decode_status(resource["status"]), spec))
-    print("\nThe same in Prometheus:\n")
+    print(from_status(decode_status(resource["status"]), spec, colour=colour))
+    print("\nThe same for Prometheus:\n")
     lines = metrics.splitlines()
-    for prefix in METRIC_LINES:
-        print(next((line for line in lines if line.startswith(prefix)), f"{prefix}…}} (absent)"))
+    for metric, labels in METRIC_LINES:
+        print(next(line for line in lines if line.startswith(f"{metric}{{") and labels in line))
+
+
+async def _main() -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await demo()
+    except asyncio.CancelledError:
+        print("\nended", file=sys.stderr)
+        return 0 if os.environ.get("KEEP") == "1" else 130
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(asyncio.run(demo()))
-    except KeyboardInterrupt:
-        sys.exit(0)
+    sys.exit(asyncio.run(_main()))

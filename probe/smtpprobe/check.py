@@ -131,13 +131,15 @@ async def check(options: argparse.Namespace) -> int:
     """Run the check and print it; returns the exit code of its outcome."""
     request = build_request(options)
     credentials = None
+    if options.username is None and options.password_file is not None:
+        raise UsageError("--password-file has no --username NAME beside it")
     if options.username is not None:
         credentials = Credentials(options.username, read_password(options.password_file, options.username))
     if options.mode is None:
-        print(f"smtpprobe: no --mode: trying {request.mode}, which port {request.port} stands for", file=sys.stderr)
+        print(f"smtpprobe: trying {request.mode} on port {request.port}; --mode names another", file=sys.stderr)
     lines: list[TranscriptLine] = []
     result = await probe(request, credentials, on_stage=progress(options), on_line=lines.append)
-    show(options, request, result, tuple(lines))
+    show(options, (report_of(options, request, result, tuple(lines)),))
     return EXIT_CODES[result.outcome]
 
 
@@ -153,18 +155,23 @@ def progress(options: argparse.Namespace) -> Callable[[StageResult], None] | Non
     return show_stage
 
 
-def show(
+def report_of(
     options: argparse.Namespace, request: ProbeRequest, result: ProbeResult, lines: tuple[TranscriptLine, ...]
-) -> None:
-    """Print one result in the wanted form."""
+) -> Report:
+    """Put a result together with what to do about it."""
     advice = None
     if result.verdict is not None:
         advice = advise(result.verdict.reason, AdviceFacts.of(request, result), options.lang)
-    report = Report(request=request, result=result, advice=advice, lang=options.lang, transcript=lines)
+    return Report(request=request, result=result, advice=advice, lang=options.lang, transcript=lines)
+
+
+def show(options: argparse.Namespace, reports: tuple[Report, ...]) -> None:
+    """Print results in the wanted form."""
     output = Output(options.output)
     if output is Output.TEXT:
         from smtpprobe.report import text
 
-        print(text(result, request, lang=options.lang, colour=colour_wanted(), transcript=lines))
+        for one in reports:
+            print(text(one.result, one.request, lang=options.lang, colour=colour_wanted(), transcript=one.transcript))
     else:
-        print(FORMATS[output](report))
+        print(FORMATS[output](reports))

@@ -1,21 +1,25 @@
 """The command line: ``smtpprobe check``, ``try``, ``explain`` (also installed as ``kubectl smtpprobe``).
 
-Results go to stdout, all else to stderr. Exit code 0 Passed, 2 Failed, 3 Error, wrong usage or our own fault.
+Results go to stdout, all else to stderr. Exit code 0 Passed, 2 Failed, 3 Error, wrong usage or our own fault; what a
+program reads (``--output json`` and the like) is there whatever the exit code.
 """
 
 import argparse
 import asyncio
+import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from smtpprobe.output import Output
-from smtpprobe.vocabulary import Depth, Mechanism, Mode
+from smtpprobe.output import Output, no_result
+from smtpprobe.vocabulary import Depth, Mechanism, Mode, Reason
 
 USAGE_ERROR = 3
+COMMANDS = ("check", "try", "explain")
 
 
 class UsageError(Exception):
@@ -26,14 +30,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with 3: 2 means that the mail path said no (argparse's own choice would be 2)."""
         self.print_usage(sys.stderr)
-        self.exit(USAGE_ERROR, f"{self.prog}: {message}\n")
+        raise UsageError(message)
 
 
-def parser() -> argparse.ArgumentParser:
+def program(called: str) -> str:
+    """Return the name to show in usage lines for ``argv[0]``: kubectl runs us as its plugin ``kubectl-smtpprobe``."""
+    return "kubectl smtpprobe" if Path(called).name.startswith("kubectl") else "smtpprobe"
+
+
+def parser(prog: str = "smtpprobe") -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    top = _Parser(
-        prog="smtpprobe", description="Find out whether this place can send mail, and if not, whose fault it is."
-    )
+    top = _Parser(prog=prog, description="Find out whether this place can send mail, and if not, whose fault it is.")
     top.add_argument("--version", action="version", version=f"smtpprobe {version('smtpprobe')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_check(commands.add_parser("check", help="probe a server from this machine"))
@@ -118,16 +125,44 @@ def colour_wanted() -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every refusal ends here as one line on stderr."""
-    options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a server's letters must not break on a terminal's locale
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    prog = program(sys.argv[0])
     try:
+        options = parser(prog).parse_args(words)
         return asyncio.run(_run(options))
     except UsageError as error:
-        print(f"smtpprobe {options.command}: {error}", file=sys.stderr)
+        command = next((word for word in words if word in COMMANDS), "")
+        return _refused(words, f"{prog} {command}".strip(), str(error), Reason.SPEC_INVALID)
     except KeyboardInterrupt:
-        print("smtpprobe: interrupted", file=sys.stderr)
+        return _refused(words, prog, "interrupted")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return USAGE_ERROR
+    except Exception as error:  # noqa: BLE001 - our own fault must not look like the mail path's (exit 1)
+        traceback.print_exc()
+        return _refused(words, prog, f"a fault of our own, please report it: {type(error).__name__}: {error}")
+
+
+def _refused(words: list[str], who: str, message: str, reason: Reason = Reason.UNKNOWN) -> int:
+    """Say why there is no result: one line on stderr, and on stdout the form that a program waits for."""
+    print(f"{who}: {message}", file=sys.stderr)
+    wanted = _output_wanted(words)
+    if wanted is not Output.TEXT:
+        print(no_result(wanted, reason, message))
     return USAGE_ERROR
+
+
+def _output_wanted(words: list[str]) -> Output:
+    """Read ``--output`` alone, as the other arguments may be what is wrong."""
+    sniffer = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    sniffer.add_argument("--output", "-o")
+    try:
+        return Output(sniffer.parse_known_args(words)[0].output or Output.TEXT)
+    except (argparse.ArgumentError, ValueError):
+        return Output.TEXT
 
 
 async def _run(options: argparse.Namespace) -> int:
@@ -143,7 +178,3 @@ async def _run(options: argparse.Namespace) -> int:
     from smtpprobe.explain_command import explain
 
     return explain(options)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,9 +10,10 @@ import msgspec
 from smtpprobe import report
 from smtpprobe.advice import OWNERS, AdviceFacts, Lang, advise, cut, more
 from smtpprobe.classify import SessionFacts, classify, quoted_address
+from smtpprobe.evidence import result_of
 from smtpprobe.model import ProbeRequest, ProbeResult
 from smtpprobe.resource import decode_status
-from smtpprobe.vocabulary import REASONS, Depth, Mode, Reason, Stage
+from smtpprobe.vocabulary import REASONS, Depth, Mode, Reason, Stage, StateReason
 
 __all__ = ["UnreadableError", "explain_batch", "explain_object", "explain_text", "stage_of"]
 
@@ -66,6 +67,39 @@ def explain_object(
     }
 
 
+def reason_object(reason: Reason, lang: Lang = "en") -> dict[str, Any]:
+    """Return the same keys for a reason by its name."""
+    advice = advise(reason, AdviceFacts(), lang)
+    return {
+        "reason": reason.value,
+        "confidence": 1.0,
+        "alternatives": [],
+        "rule": None,
+        "owner": advice.owner,
+        "advice": advice.text,
+    }
+
+
+def result_object(raw: Any, lang: Lang = "en") -> dict[str, Any]:
+    """Return the same keys for a parsed object (as ``explain_result``); Succeeded, without advice, where it passed."""
+    request, result = _parts(raw)
+    passed = {"confidence": 1.0, "alternatives": [], "rule": None, "owner": None, "advice": None}
+    if result is None:
+        return {"reason": StateReason.PENDING.value} | passed
+    verdict = result.verdict
+    if verdict is None:
+        return {"reason": StateReason.SUCCEEDED.value} | passed
+    advice = advise(verdict.reason, AdviceFacts.of(request, result), lang)
+    return {
+        "reason": verdict.reason.value,
+        "confidence": verdict.confidence,
+        "alternatives": [{"reason": a.reason.value, "confidence": a.confidence} for a in verdict.alternatives],
+        "rule": verdict.rule,
+        "owner": advice.owner,
+        "advice": advice.text,
+    }
+
+
 def explain_batch(lines: Iterable[str], lang: Lang = "en") -> Iterator[dict[str, Any]]:
     """Return one object for each line of JSON, in order; a line that cannot be read gives ``{"error": why}``.
 
@@ -103,6 +137,21 @@ def explain_result(raw: Any, lang: Lang = "en", *, colour: bool = False) -> str:
         return report.from_status(decode_status(raw["status"]), _spec(raw.get("spec")), lang=lang, colour=colour)
     if "conditions" in raw:
         return report.from_status(decode_status(raw), lang=lang, colour=colour)
+    return report.text(_result(raw), _request(raw), lang=lang, colour=colour)
+
+
+def _parts(raw: Any) -> tuple[ProbeRequest | None, ProbeResult | None]:
+    """Return the request, as far as it is known, and the last result of what ``explain_result`` takes."""
+    if not isinstance(raw, dict):
+        raise UnreadableError("not an object: give a result, a status or a SmtpProbe")
+    status = raw["status"] if isinstance(raw.get("status"), dict) else raw if "conditions" in raw else None
+    if status is None:
+        return _request(raw), _result(raw)
+    locations = decode_status(status).locations
+    return None, result_of(locations[0]) if locations else None
+
+
+def _result(raw: dict[str, Any]) -> ProbeResult:
     if "outcome" not in raw:
         raise UnreadableError("neither a result nor a SmtpProbe: it has no outcome and no status")
     raw = dict(raw)
@@ -110,10 +159,9 @@ def explain_result(raw: Any, lang: Lang = "en", *, colour: bool = False) -> str:
         fields = {key: raw[key] for key in ("reason", "confidence", "alternatives", "rule") if raw.get(key) is not None}
         raw.setdefault("verdict", fields)
     try:
-        result = msgspec.convert({k: v for k, v in raw.items() if v is not None}, ProbeResult, strict=False)
+        return msgspec.convert({k: v for k, v in raw.items() if v is not None}, ProbeResult, strict=False)
     except msgspec.ValidationError as error:
         raise UnreadableError(f"this result cannot be read: {error}") from None
-    return report.text(result, _request(raw), lang=lang, colour=colour)
 
 
 def _explain_line(line: str, lang: Lang) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""``smtpprobe explain``: the command around ``explain``: arguments and files in, text or JSON lines out."""
+"""``smtpprobe explain``: the command around ``explain``: arguments and files in, text or JSON out."""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from smtpprobe import explain as explaining
+from smtpprobe.advice import Lang
 from smtpprobe.cli import USAGE_ERROR, UsageError, colour_wanted
 from smtpprobe.output import Output
 from smtpprobe.vocabulary import Reason
@@ -23,25 +24,39 @@ def explain(options: argparse.Namespace) -> int:
         raise UsageError("nothing to explain: give a reply in quotes, a reason, a file, or - for standard input")
     try:
         found = _read(options.what)
-        if isinstance(found, dict):
-            print(explaining.explain_result(found, options.lang, colour=colour_wanted()))
-        elif Output(options.output) is Output.JSON:
-            print(json.dumps(explaining.explain_object(found, options.stage, lang=options.lang), ensure_ascii=False))
-        else:
-            print(explaining.explain_text(found, options.stage, options.lang, colour=colour_wanted()))
+        as_json = Output(options.output) is Output.JSON
+        print(_object(found, options) if as_json else _text(found, options))
     except explaining.UnreadableError as error:
         raise UsageError(str(error)) from None
     return 0
 
 
+def _text(found: str | dict[str, Any], options: argparse.Namespace) -> str:
+    if isinstance(found, dict):
+        return explaining.explain_result(found, options.lang, colour=colour_wanted())
+    return explaining.explain_text(found, options.stage, options.lang, colour=colour_wanted())
+
+
+def _object(found: str | dict[str, Any], options: argparse.Namespace) -> str:
+    if isinstance(found, dict):
+        answer = explaining.result_object(found, options.lang)
+    elif found.strip() in set(Reason):
+        answer = explaining.reason_object(Reason(found.strip()), options.lang)
+    else:
+        answer = explaining.explain_object(found, options.stage, lang=options.lang)
+    return json.dumps(answer, ensure_ascii=False, indent=2)
+
+
 def _read(what: str) -> str | dict[str, Any]:
     """Return an object where ``what`` is, or names, a JSON or YAML mapping; else the text itself."""
     if what == "-":
-        text = sys.stdin.read()
-    elif what not in set(Reason) and len(what) < 4096 and Path(what).is_file():
+        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    elif what not in set(Reason) and "\n" not in what and _is_file(what):
         text = Path(what).read_text(encoding="utf-8", errors="replace")
     else:
-        return what
+        text = what
+        if not what.lstrip().startswith("{"):
+            return what
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -49,18 +64,30 @@ def _read(what: str) -> str | dict[str, Any]:
     return found if isinstance(found, dict) and {"status", "conditions", "outcome"} & found.keys() else text
 
 
-def _lines(source: str) -> Iterable[str]:
-    if source == "-":
-        return sys.stdin
+def _is_file(name: str) -> bool:
     try:
-        return Path(source).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--batch {source}: {error}") from None
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long, or with a NUL: a reply, not a file
+        return False
 
 
-def _batch(lines: Iterable[str], lang: str) -> int:
+def _lines(source: str) -> Iterator[str]:
+    """Give each line; bytes that are not UTF-8 are written out, so that the line is refused in its place."""
+    if source == "-":
+        for line in sys.stdin.buffer:
+            yield line.decode("utf-8", "backslashreplace")
+        return
+    try:
+        content = Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--batch {source}: {error.strerror}") from None
+    for line in content.split(b"\n"):
+        yield line.decode("utf-8", "backslashreplace")
+
+
+def _batch(lines: Iterator[str], lang: Lang) -> int:
     unreadable = False
-    for answer in explaining.explain_batch(lines, "ko" if lang == "ko" else "en"):
+    for answer in explaining.explain_batch(lines, lang):
         unreadable |= "error" in answer
         print(json.dumps(answer, ensure_ascii=False), flush=True)
     return USAGE_ERROR if unreadable else 0

@@ -6,6 +6,7 @@ For ``smtpprobe try`` and ``smtpprobe-operator local``: no cluster is asked, a S
 import base64
 import binascii
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from smtpprobe.resource import GROUP, VERSION
+
+_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class ManifestError(Exception):
@@ -36,19 +40,17 @@ class Bundle(NamedTuple):
 
 
 def read(paths: Iterable[Path]) -> Bundle:
-    """Read SmtpProbe, Secret and ConfigMap documents of YAML files.
+    """Read SmtpProbe, Secret and ConfigMap documents of YAML files; lists of them too (``kubectl get -o yaml``).
 
-    Raises ManifestError for a file that is no YAML, holds no mapping, or has a Secret that is not base64.
+    Raises ManifestError for a file that is no YAML, holds no mapping, has a Secret that is not base64, or a name that
+    no API server would take.
     """
     probes: list[Manifest] = []
     data: dict[tuple[str, str, str], dict[str, bytes]] = {}
     for path in paths:
         for document in _documents(path):
             kind, api = document.get("kind"), document.get("apiVersion")
-            metadata = document.get("metadata")
-            if not isinstance(metadata, dict) or not metadata.get("name"):
-                raise ManifestError(f"{path}: a document of kind {kind} has no metadata.name: write one")
-            namespace, name = str(metadata.get("namespace", "default")), str(metadata["name"])
+            namespace, name = _place(path, document)
             if kind == "SmtpProbe":
                 if api != f"{GROUP}/{VERSION}":
                     raise ManifestError(f"{path}: {name}: apiVersion is {api}: write {GROUP}/{VERSION}")
@@ -70,18 +72,37 @@ def _documents(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if not isinstance(document, dict):
             raise ManifestError(f"{path}: a document is no mapping: write apiVersion, kind, metadata and spec")
-        yield document
+        items = document.get("items") if document.get("kind") == "List" else None
+        yield from items if isinstance(items, list) and all(isinstance(item, dict) for item in items) else [document]
+
+
+def _place(path: Path, document: dict[str, Any]) -> tuple[str, str]:
+    """Return namespace and name; both become file names and metric labels."""
+    kind, metadata = document.get("kind"), document.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise ManifestError(f"{path}: a document of kind {kind} has no metadata.name: write one")
+    if not isinstance(metadata.get("annotations") or {}, dict):
+        raise ManifestError(f"{path}: metadata.annotations is no mapping: write KEY: VALUE")
+    namespace, name = str(metadata.get("namespace") or "default"), str(metadata["name"])
+    if not _NAME.fullmatch(name) or not _NAMESPACE.fullmatch(namespace):
+        raise ManifestError(
+            f"{path}: {namespace}/{name} is no name: write lower-case letters, digits and '-' (dots in a name only)"
+        )
+    return namespace, name
 
 
 def _decoded(path: Path, document: dict[str, Any]) -> dict[str, bytes]:
     name = document["metadata"]["name"]
     encoded = document.get("binaryData" if document["kind"] == "ConfigMap" else "data") or {}
     plain = document.get("data" if document["kind"] == "ConfigMap" else "stringData") or {}
+    if not isinstance(encoded, dict) or not isinstance(plain, dict):
+        raise ManifestError(f"{path}: {document['kind']} {name}: its data is no mapping: write KEY: VALUE")
     try:
         values = {str(key): base64.b64decode(str(value), validate=True) for key, value in encoded.items()}
     except (binascii.Error, ValueError):
         raise ManifestError(
-            f"{path}: Secret {name}: a value under data is not base64: encode it, or put it under stringData"
+            f"{path}: {document['kind']} {name}: a value is not base64: encode it, or put it under "
+            f"{'data' if document['kind'] == 'ConfigMap' else 'stringData'} as it is"
         ) from None
     return values | {str(key): str(value).encode() for key, value in plain.items()}
 

@@ -1,20 +1,22 @@
 """Pure: one result in the forms that people, scripts and monitoring systems read.
 
-``FORMATS`` maps each ``--output`` word to a function of a ``Report``; a new form is one entry here.
+``FORMATS`` maps each ``--output`` word to a function of ``Report``s; a new form is one entry here.
 """
 
 import json
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 import yaml
 
-from smtpprobe.model import ProbeRequest, ProbeResult, TranscriptLine, Value
+from smtpprobe.model import ProbeRequest, ProbeResult, TranscriptLine, Value, Verdict
 from smtpprobe.resource import Advice
-from smtpprobe.vocabulary import Outcome, StageOutcome, StateReason
+from smtpprobe.vocabulary import Outcome, Reason, StageOutcome, StateReason
 
 EXIT_CODES = {Outcome.PASSED: 0, Outcome.FAILED: 2, Outcome.ERROR: 3}
 
@@ -30,9 +32,12 @@ class Output(StrEnum):
 
 
 class Report(Value, frozen=True, kw_only=True):
-    """One result with what belongs to it; ``advice`` is None where the run passed."""
+    """One result with what belongs to it.
 
-    request: ProbeRequest
+    ``advice`` is None where the run passed, ``request`` where usage left none to run.
+    """
+
+    request: ProbeRequest | None
     result: ProbeResult
     advice: Advice | None = None
     lang: str = "en"
@@ -45,9 +50,9 @@ def as_object(report: Report) -> dict[str, Any]:
     raw = msgspec.to_builtins(result)
     return {
         "schemaVersion": result.schema_version,
-        "host": report.request.host,
-        "port": report.request.port,
-        "mode": report.request.mode.value,
+        "host": report.request.host if report.request else None,
+        "port": report.request.port if report.request else None,
+        "mode": report.request.mode.value if report.request else None,
         "outcome": result.outcome.value,
         "reason": verdict.reason.value if verdict else StateReason.SUCCEEDED.value,
         "confidence": verdict.confidence if verdict else 1.0,
@@ -90,50 +95,98 @@ def as_object(report: Report) -> dict[str, Any]:
     }
 
 
-def _json(report: Report) -> str:
-    return json.dumps(as_object(report), ensure_ascii=False, indent=2)
+def broken(reason: Reason, message: str) -> ProbeResult:
+    """Return the result of a run that did not come about."""
+    now = datetime.now(UTC)
+    verdict = Verdict(reason=reason, rule="run:cannot")
+    return ProbeResult(outcome=Outcome.ERROR, started_at=now, finished_at=now, verdict=verdict, message=message)
 
 
-def _yaml(report: Report) -> str:
-    return yaml.safe_dump(as_object(report), allow_unicode=True, sort_keys=False).rstrip()
+def no_result(output: Output, reason: Reason, message: str) -> str:
+    """Return what stands on stdout where usage or a fault of our own prevented a result."""
+    return FORMATS[output]((Report(request=None, result=broken(reason, message)),))
 
 
-def _junit(report: Report) -> str:
-    """One test case a stage, so that a CI system shows where the session ended."""
-    result = report.result
-    name = f"{report.request.host}:{report.request.port}/{report.request.mode}"
-    suite = ET.Element("testsuite", name="smtpprobe")
+Reports = Sequence[Report]
+
+
+def _json(reports: Reports) -> str:
+    return json.dumps(_one_object(reports), ensure_ascii=False, indent=2)
+
+
+def _yaml(reports: Reports) -> str:
+    return yaml.safe_dump(_one_object(reports), allow_unicode=True, sort_keys=False).rstrip()
+
+
+def _one_object(reports: Reports) -> dict[str, Any]:
+    objects = [as_object(report) for report in reports]
+    return objects[0] if len(objects) == 1 else {"results": objects}
+
+
+def _junit(reports: Reports) -> str:
+    """One suite a probe, one test case a stage, so that a CI system shows where the session ended."""
+    suites = [_suite(report) for report in reports]
+    root = suites[0]
+    if len(suites) > 1:
+        root = ET.Element("testsuites", name="smtpprobe")
+        root.extend(suites)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def _suite(report: Report) -> ET.Element:
+    result, request = report.result, report.request
+    name = f"{request.host}:{request.port}/{request.mode}" if request else "smtpprobe"
+    suite = ET.Element("testsuite", name=_xml(name))
+    told = {"type": result.verdict.reason.value if result.verdict else "", "message": _xml(result.message)}
     failures = errors = skipped = 0
     for stage in result.stages:
         label = " ".join(filter(None, (stage.stage.value, "after TLS" if stage.after_tls else "", stage.recipient)))
-        case = ET.SubElement(suite, "testcase", classname=name, name=label, time=f"{stage.elapsed_ms / 1000:.3f}")
+        seconds = f"{stage.elapsed_ms / 1000:.3f}"
+        case = ET.SubElement(suite, "testcase", classname=_xml(name), name=_xml(label), time=seconds)
         if stage.outcome is StageOutcome.FAILED and result.verdict:
             failures += 1
-            ET.SubElement(case, "failure", type=result.verdict.reason.value, message=result.message)
+            ET.SubElement(case, "failure", told)
         elif stage.outcome in {StageOutcome.SKIPPED, StageOutcome.NOT_REACHED}:
             skipped += 1
             ET.SubElement(case, "skipped", message=stage.outcome.value)
     if result.outcome is not Outcome.PASSED and result.verdict and not failures:
-        case = ET.SubElement(suite, "testcase", classname=name, name="run", time="0.000")
+        case = ET.SubElement(suite, "testcase", classname=_xml(name), name="run", time="0.000")
         errors += 1
-        ET.SubElement(case, "error", type=result.verdict.reason.value, message=result.message)
+        ET.SubElement(case, "error", told)
     counts = {"tests": len(suite), "failures": failures, "errors": errors, "skipped": skipped}
     for key, count in counts.items():
         suite.set(key, str(count))
-    return ET.tostring(suite, encoding="unicode", xml_declaration=True)
+    return suite
 
 
-def _nagios(report: Report) -> str:
-    """Return a plugin line with perfdata; CRITICAL is the mail path's no, UNKNOWN a probe that could not run."""
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _xml(text: str) -> str:
+    """Write out what XML 1.0 §2.2 has no character for."""
+    return _NOT_XML.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _nagios(reports: Reports) -> str:
+    """Return a plugin line with perfdata; CRITICAL is the mail path's no, UNKNOWN a probe that could not run.
+
+    Several probes: the worst one's line first, the others as long output.
+    """
+    worst_first = sorted(reports, key=lambda report: EXIT_CODES[report.result.outcome], reverse=True)
+    lines = [_plugin_line(report) for report in worst_first]
+    return "\n".join([lines[0], *(line.split(" | ", maxsplit=1)[0] for line in lines[1:])])
+
+
+def _plugin_line(report: Report) -> str:
     result = report.result
     state = {Outcome.PASSED: "OK", Outcome.FAILED: "CRITICAL", Outcome.ERROR: "UNKNOWN"}[result.outcome]
     reason = result.verdict.reason.value if result.verdict else StateReason.SUCCEEDED.value
     seconds = (result.finished_at - result.started_at).total_seconds()
-    message = result.message.replace("|", "/")
+    message = " ".join(result.message.replace("|", "/").split())
     return f"SMTP {state} - {reason}: {message} | time={seconds:.3f}s;;;0"
 
 
-FORMATS: dict[Output, Callable[[Report], str]] = {
+FORMATS: dict[Output, Callable[[Reports], str]] = {
     Output.JSON: _json,
     Output.YAML: _yaml,
     Output.JUNIT: _junit,

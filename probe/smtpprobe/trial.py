@@ -6,56 +6,82 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from smtpprobe import spec as specs
-from smtpprobe.check import progress, show
+from smtpprobe.check import progress, report_of, show
 from smtpprobe.cli import UsageError
 from smtpprobe.credentials import Problem, read as read_credentials
 from smtpprobe.manifests import Bundle, Manifest, ManifestError, mount, read
-from smtpprobe.model import ProbeRequest, ProbeResult, TranscriptLine, Verdict
-from smtpprobe.output import EXIT_CODES, Output
+from smtpprobe.model import ProbeRequest, TranscriptLine
+from smtpprobe.output import EXIT_CODES, Output, Report, broken
 from smtpprobe.resource import RunRef, Spec, Status, encode_status
 from smtpprobe.session import probe
 from smtpprobe.status import Finished, fold, invalid
-from smtpprobe.vocabulary import Outcome
+from smtpprobe.vocabulary import Reason
+
+
+class Tried(NamedTuple):
+    """One manifest with what its run showed."""
+
+    manifest: Manifest
+    status: Status
+    report: Report
 
 
 async def trial(options: argparse.Namespace) -> int:
     """Run each probe of the files once; returns the worst exit code."""
     try:
         bundle = read(options.files)
+        if not bundle.probes:
+            files = ", ".join(map(str, options.files))
+            raise UsageError(f"no SmtpProbe in {files}: name a file with a SmtpProbe manifest")
+        tried = [await _try(manifest, bundle, options) for manifest in bundle.probes]
     except ManifestError as error:
         raise UsageError(str(error)) from None
-    if not bundle.probes:
-        raise UsageError(f"no SmtpProbe in {', '.join(map(str, options.files))}: name a file with a SmtpProbe manifest")
-    return max([await _one(manifest, bundle, options) for manifest in bundle.probes])
+    output = Output(options.output)
+    if output in {Output.JUNIT, Output.NAGIOS}:
+        show(options, tuple(one.report for one in tried))
+    elif output is Output.JSON:
+        print(json.dumps(_listed([_resource(one) for one in tried]), ensure_ascii=False, indent=2))
+    else:
+        for one in tried:
+            if output is Output.TEXT and one.report.request is not None:
+                show(options, (one.report,))
+            print("---\n" + yaml.safe_dump(_resource(one), allow_unicode=True, sort_keys=False).rstrip())
+    return max(EXIT_CODES[one.report.result.outcome] for one in tried)
 
 
-async def _one(manifest: Manifest, bundle: Bundle, options: argparse.Namespace) -> int:
+async def _try(manifest: Manifest, bundle: Bundle, options: argparse.Namespace) -> Tried:
     parsed = specs.parse(manifest.raw.get("spec"))
     if parsed.spec is None or parsed.problems:
         status = invalid(Status(), generation=1, problems=parsed.problems, now=datetime.now(UTC))
-        _print_status(manifest, status, options)
         for problem in parsed.problems:
             print(f"{manifest.path}: {problem.field}: {problem.message}", file=sys.stderr)
-        return EXIT_CODES[Outcome.ERROR]
+        text = "; ".join(f"{problem.field}: {problem.message}" for problem in parsed.problems)
+        return Tried(manifest, status, Report(request=None, result=broken(Reason.SPEC_INVALID, text)))
+    if parsed.spec.suspend:
+        print(f"{manifest.path}: {manifest.name}: spec.suspend is true: a cluster would not run it", file=sys.stderr)
+    lines: list[TranscriptLine] = []
     with tempfile.TemporaryDirectory(prefix="smtpprobe-") as folder:
         request = lay_out(manifest, bundle, parsed.spec, Path(folder), options.helo)
-        lines: list[TranscriptLine] = []
         credentials = read_credentials(request.credentials, request.host) if request.credentials else None
         if isinstance(credentials, Problem):
-            result = _could_not_run(credentials)
+            result = broken(credentials.reason, credentials.message)
         else:
             result = await probe(request, credentials, on_stage=progress(options), on_line=lines.append)
-    if Output(options.output) in {Output.JUNIT, Output.NAGIOS, Output.TEXT}:
-        show(options, request, result, tuple(lines))
-    finished = Finished(run=RunRef(trigger="once", generation=1), result=result)
-    status = fold(Status(), parsed.spec, generation=1, finished=finished, now=datetime.now(UTC), next_run=None)
-    _print_status(manifest, status, options)
-    return EXIT_CODES[result.outcome]
+    run = RunRef(trigger="once", generation=1)
+    status = fold(
+        Status(),
+        parsed.spec,
+        generation=1,
+        finished=Finished(run=run, result=result),
+        now=datetime.now(UTC),
+        helo=options.helo,
+    )
+    return Tried(manifest, status, report_of(options, request, result, tuple(lines)))
 
 
 def lay_out(manifest: Manifest, bundle: Bundle, spec: Spec, folder: Path, helo: str | None) -> ProbeRequest:
@@ -70,20 +96,16 @@ def lay_out(manifest: Manifest, bundle: Bundle, spec: Spec, folder: Path, helo: 
     return specs.to_request(spec, default_helo=helo, credentials_dir=credentials_dir, ca_file=ca_file, refused=None)
 
 
-def _could_not_run(problem: Problem) -> ProbeResult:
-    now = datetime.now(UTC)
-    verdict = Verdict(reason=problem.reason, rule="credentials")
-    return ProbeResult(outcome=Outcome.ERROR, started_at=now, finished_at=now, verdict=verdict, message=problem.message)
-
-
-def _print_status(manifest: Manifest, status: Status, options: argparse.Namespace) -> None:
-    resource: dict[str, Any] = {
-        "apiVersion": manifest.raw.get("apiVersion"),
+def _resource(tried: Tried) -> dict[str, Any]:
+    return {
+        "apiVersion": tried.manifest.raw.get("apiVersion"),
         "kind": "SmtpProbe",
-        "metadata": {"name": manifest.name, "namespace": manifest.namespace},
-        "status": encode_status(status),
+        "metadata": {"name": tried.manifest.name, "namespace": tried.manifest.namespace},
+        "spec": tried.manifest.raw.get("spec"),
+        "status": encode_status(tried.status),
     }
-    if Output(options.output) is Output.JSON:
-        print(json.dumps(resource, ensure_ascii=False, indent=2))
-    elif Output(options.output) in {Output.YAML, Output.TEXT}:
-        print("---\n" + yaml.safe_dump(resource, allow_unicode=True, sort_keys=False).rstrip())
+
+
+def _listed(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one object: the resource itself, or a list as kubectl prints it."""
+    return resources[0] if len(resources) == 1 else {"apiVersion": "v1", "kind": "List", "items": resources}
