@@ -1,4 +1,7 @@
-"""What to do about a reason, in English or Korean, with the values of this session in it (texts: ``advice.toml``)."""
+"""What to do about a reason, in English or Korean, with the values of this session in it.
+
+Texts: ``advice.toml`` by reason; ``advice_rules.toml`` where a rule knows more than its reason.
+"""
 
 import functools
 import re
@@ -9,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from smtpprobe import ses
 from smtpprobe.charset import readable
 from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Value
 from smtpprobe.resource import Advice
@@ -62,6 +66,8 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
     sender: str | None = None
     recipient: str | None = None
     mechanism: str | None = None
+    rule: str | None = None
+    ses_region: str | None = None
 
     @classmethod
     def of(cls, request: ProbeRequest | None, result: ProbeResult) -> "AdviceFacts":
@@ -87,6 +93,8 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
             sender=envelope.mail_from or None if envelope else None,
             recipient=to,
             mechanism=result.auth.mechanism.value if result.auth.mechanism else None,
+            rule=result.verdict.rule if result.verdict else None,
+            ses_region=ses_region(request.host, request.tls.server_name) if request else None,
         )
 
 
@@ -96,7 +104,8 @@ def advise(reason: Reason, facts: AdviceFacts | None = None, lang: Lang = "en", 
     ``pointer``: end with the command that tells more, where there is more.
     """
     facts = facts or AdviceFacts()
-    template = _texts()[reason.value][lang]
+    special = _rule_texts().get(facts.rule or "")
+    template = special[lang] if special and special["reason"] == reason else _texts()[reason.value][lang]
     end = f" {_POINTER[lang].format(reason)}" if pointer and more(reason, lang) else ""
     text = fill(template, facts, lang)
     if len(text) + len(end) > MAX_CHARS and facts.reply:
@@ -123,6 +132,11 @@ def session_line(facts: AdviceFacts, lang: Lang = "en") -> str | None:
     if facts.helo:
         parts.append(f"EHLO name {facts.helo}" if lang == "en" else f"EHLO 이름 {facts.helo}")
     return ", ".join(parts)
+
+
+def ses_region(*hosts: str | None) -> str | None:
+    """Return the region of the first of the names that is an endpoint of Amazon SES."""
+    return next((known.region for host in hosts if host and (known := ses.endpoint(host)) is not None), None)
 
 
 def utc(time: datetime) -> str:
@@ -203,3 +217,8 @@ def _values(facts: AdviceFacts, lang: Lang) -> dict[str, str]:
 @functools.cache
 def _texts() -> dict[str, dict[str, str]]:
     return tomllib.loads(Path(__file__).with_name("advice.toml").read_text("utf-8"))
+
+
+@functools.cache
+def _rule_texts() -> dict[str, dict[str, str]]:
+    return tomllib.loads(Path(__file__).with_name("advice_rules.toml").read_text("utf-8"))

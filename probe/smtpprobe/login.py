@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from smtpprobe import auth
+from smtpprobe import auth, ses
 from smtpprobe.credentials import Credentials, fingerprint, new_salt, user_shape
 from smtpprobe.dialogue import Dialogue, Heard
 from smtpprobe.faults import Fault, fault
@@ -50,9 +50,9 @@ class Login:
                 f"the server offers {' '.join(names)}, not {wanted}" if names else "the server offers no login (AUTH)"
             )
             return fault(mechanism, "auth-offer", offer, notes=frozenset({Note.NOT_SENT}))
-        paused = await self._paused()
-        if paused is not None:
-            return paused
+        kept_back = self._pasted_secret() or await self._paused()
+        if kept_back is not None:
+            return kept_back
         exchange = auth.exchange(mechanism, self._credentials)
         self.facts = msgspec.structs.replace(self.facts, mechanism=mechanism, sent=True)
         line, shown = exchange.first(), f"AUTH {mechanism}"
@@ -74,6 +74,19 @@ class Login:
             if not exchange.finished:
                 self.notes.add(Note.AUTH_SUCCEEDED_EARLY)
         return heard
+
+    def _pasted_secret(self) -> Fault | None:
+        """Keep back an IAM secret: Amazon SES can only refuse it, and would count the refusal."""
+        assert self._credentials is not None  # noqa: S101 - run has them
+        at = ses.pasted_secret(self._credentials.password, self._request.host, self._request.tls.server_name)
+        if at is None:
+            return None
+        detail = (
+            "the password is an IAM secret key (40 characters), not an SMTP password of Amazon SES; no login was sent. "
+            f"Derive it: smtpprobe ses-password --region {at.region}"
+        )
+        verdict = Verdict(reason=Reason.BAD_CREDENTIALS, rule=ses.RULE_IAM_SECRET)
+        return Fault(verdict, detail, notes=frozenset({Note.NOT_SENT}))
 
     async def _paused(self) -> Fault | None:
         refused = self._request.refused
