@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -87,12 +88,13 @@ def tokens(path: Path) -> None:
 
 
 def start_api(programs: procs.Programs, state: Path, certs: Path) -> tuple[procs.Program, procs.Program]:
-    """Start etcd and the API server; they find each other, so neither waits."""
+    """Start etcd, then the API server: one that finds no etcd tries again only a second later."""
     key = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
     procs.run([*key, "-out", str(state / "sa.key")])
     procs.run(["openssl", "pkey", "-in", str(state / "sa.key"), "-pubout", "-out", str(state / "sa.pub")])
     tokens(state / "tokens.csv")
     etcd = programs.start("etcd", ["etcd", f"--data-dir={state}/etcd", "--unsafe-no-fsync"])
+    procs.wait("etcd", etcd_listens, etcd)
     argv = [
         f"{state}/bin/kube-apiserver",
         "--etcd-servers=http://127.0.0.1:2379",
@@ -111,6 +113,15 @@ def start_api(programs: procs.Programs, state: Path, certs: Path) -> tuple[procs
         "--kubelet-preferred-address-types=InternalIP",  # node names do not resolve
     ]
     return etcd, programs.start("kube-apiserver", argv)
+
+
+def etcd_listens() -> bool:
+    """Whether etcd's client port accepts connections."""
+    try:
+        socket.create_connection(("127.0.0.1", 2379), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def wait_api(api: Api, *programs: procs.Program) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import store
 CHECKOUT = Path(__file__).parents[2]
 TARGETS = ("probe", "operator")
 SOURCES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "constraints", "probe", "operator")
+PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "default-timeout", "timeout")
 KEPT_LAYERS = 300
 
 
@@ -108,16 +108,15 @@ def build(context: Path, target: str, base: str, archive: Path) -> Path:
 
 
 def pip_settings(folder: Path) -> list[tuple[str, str]]:
-    """What pip inside must have of the machine: its certificates, and the index that pip here is configured with."""
-    config = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
+    """What pip inside must have of the machine: its certificates, and the package index that is configured here."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(["/etc/pip.conf", Path.home() / ".pip/pip.conf", Path.home() / ".config/pip/pip.conf"])
+    found = dict(config["global"]) if config.has_section("global") else {}
+    found |= {
+        name[4:].lower().replace("_", "-"): value for name, value in os.environ.items() if name.startswith("PIP_")
+    }
     lines = ["[global]", "root-user-action = ignore", "disable-pip-version-check = true"]
-    for line in config.stdout.splitlines():
-        name, _, value = line.partition("=")
-        key = name.rpartition(".")[2]
-        if key in {"index-url", "extra-index-url", "trusted-host", "proxy", "default-timeout"}:
-            lines.append(f"{key} = {value.strip(chr(39))}")
+    lines += [f"{name} = {found[name]}" for name in PIP_SETTINGS if name in found]
     folder.mkdir(parents=True, exist_ok=True)
     mounts = []
     if (bundle := Path("/etc/ssl/certs/ca-certificates.crt")).exists():
