@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
@@ -25,6 +25,7 @@ class _Handler:
 def stock_server(mode: str, context: ssl.SSLContext, password: str) -> Iterator[Stock]:
     """Serve in a mode (plain, starttls, smtps) and accept one password."""
     logins: list[tuple[bytes, bytes]] = []
+    loop = asyncio.new_event_loop()
 
     def authenticate(_server: object, _session: object, _envelope: object, _mechanism: str, data: object) -> AuthResult:
         assert isinstance(data, LoginPassword)
@@ -41,8 +42,18 @@ def stock_server(mode: str, context: ssl.SSLContext, password: str) -> Iterator[
             tls_context=context if mode == "starttls" else None,
         )
 
+    with served(factory, loop, context if mode == "smtps" else None) as port:
+        yield Stock(port, logins)
+
+
+@contextlib.contextmanager
+def served(
+    factory: Callable[[], asyncio.BaseProtocol], loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None
+) -> Iterator[int]:
+    """Serve a protocol on a free port of loopback, in a thread with the given loop; yields the port, closes the loop."""
+
     async def begin() -> asyncio.Server:
-        return await loop.create_server(factory, "127.0.0.1", 0, ssl=context if mode == "smtps" else None)
+        return await loop.create_server(factory, "127.0.0.1", 0, ssl=context)
 
     async def end(server: asyncio.Server) -> None:
         server.close()
@@ -52,12 +63,11 @@ def stock_server(mode: str, context: ssl.SSLContext, password: str) -> Iterator[
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     server = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)
     try:
-        yield Stock(server.sockets[0].getsockname()[1], logins)
+        yield server.sockets[0].getsockname()[1]
     finally:
         asyncio.run_coroutine_threadsafe(end(server), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
