@@ -19,7 +19,7 @@ from smtpprobe.output import Output, no_result
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Reason
 
 USAGE_ERROR = 3
-COMMANDS = ("check", "try", "explain")
+COMMANDS = ("check", "try", "explain", "ses-password")
 
 
 class UsageError(Exception):
@@ -48,6 +48,9 @@ def parser(prog: str = "smtpprobe") -> argparse.ArgumentParser:
         commands.add_parser("try", help="run a SmtpProbe manifest from this machine, print the status it would get")
     )
     _add_explain(commands.add_parser("explain", help="explain a reply, a reason or a result: who must act, what to do"))
+    _add_ses_password(
+        commands.add_parser("ses-password", help="make the SMTP password of Amazon SES from an IAM secret")
+    )
     return top
 
 
@@ -110,6 +113,12 @@ def _add_explain(explain: argparse.ArgumentParser) -> None:
     explain.add_argument("--batch", metavar="FILE", help="JSON lines in, JSON lines out; - is standard input")
     explain.add_argument("--lang", choices=["en", "ko"], default="en")
     explain.add_argument("--output", "-o", choices=[Output.TEXT, Output.JSON], default=Output.TEXT)
+
+
+def _add_ses_password(command: argparse.ArgumentParser) -> None:
+    from smtpprobe.ses_command import add_arguments
+
+    add_arguments(command)
 
 
 def _add_rendering(command: argparse.ArgumentParser) -> None:
@@ -175,6 +184,10 @@ async def _run(options: argparse.Namespace) -> int:
         from smtpprobe.trial import trial
 
         return await trial(options)
+    if options.command == "ses-password":
+        from smtpprobe.ses_command import ses_password
+
+        return ses_password(options)
     from smtpprobe.explain_command import explain
 
     return explain(options)
