@@ -1,0 +1,229 @@
+"""`smtpprobe check` and `smtpprobe try` as people and scripts run them, against servers on loopback."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from certificates import pki
+from hostile import Hostile
+from programs import BIN, authority, login, manifest, ready, run, write
+from stock import Stock, stock_server
+
+PASSWORD = "correct-horse-9"
+USER = "sender@shop.example.com"
+SILENT = "@raw"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Stock]:
+    """A server with STARTTLS and logins."""
+    with stock_server("starttls", pki().contexts["good"], PASSWORD) as stock:
+        yield stock
+
+
+def check(server: Stock, *words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]":
+    words = ("check", f"localhost:{server.port}", "--mode", "starttls", "--ca", pki().ca_file, *words)
+    return run("smtpprobe", *words, stdin=stdin)
+
+
+def test_passed_is_0_and_failed_is_2(server: Stock) -> None:
+    """Exit 0 where the session passed, 2 where the server or the network said no; JSON is one object both times."""
+    good = check(server, "--output", "json")
+    assert (good.returncode, json.loads(good.stdout)["outcome"], good.stderr) == (0, "Passed", "")
+    bad = check(server, "--username", USER, "--password-file", "-", "--output", "json", stdin=b"wrong")
+    answer = json.loads(bad.stdout)
+    assert (bad.returncode, answer["outcome"], answer["reason"]) == (2, "Failed", "BadCredentials")
+    assert answer["transcript"]
+    assert "wrong" not in bad.stdout
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_password_from_file_or_stdin(server: Stock, tmp_path: Path, ending: bytes, source: str) -> None:
+    """The password comes from a file or standard input, and one trailing newline is no part of it."""
+    file = tmp_path / "password"
+    file.write_bytes(PASSWORD.encode() + ending)
+    where = str(file) if source == "file" else "-"
+    before = len(server.logins)
+    done = check(server, "--username", USER, "--password-file", where, stdin=PASSWORD.encode() + ending)
+    assert (done.returncode, server.logins[before:]) == (0, [(USER.encode(), PASSWORD.encode())]), done.stdout
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_only_one_newline_is_dropped(server: Stock, tmp_path: Path) -> None:
+    """A second newline is a part of the password, as somebody may have put it there."""
+    file = tmp_path / "password"
+    file.write_bytes(PASSWORD.encode() + b"\n\n")
+    before = len(server.logins)
+    assert check(server, "--username", USER, "--password-file", str(file)).returncode == 2
+    assert server.logins[before:] == [(USER.encode(), PASSWORD.encode() + b"\n")]
+
+
+def test_no_terminal_to_ask(server: Stock) -> None:
+    """Without a terminal and without a file the password cannot be asked for: exit 3, and the flag is named."""
+    done = check(server, "--username", USER)
+    assert (done.returncode, "--password-file" in done.stderr) == (3, True)
+
+
+def on_a_terminal(answer: bytes, *words: str, **environment: str) -> tuple[int, str]:
+    """Run a program with a terminal for all three streams; ``answer`` is typed once it asks for a password."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update({"TERM": "xterm", "COLUMNS": "100"} | environment)
+        os.execv(BIN / words[0], list(words))
+    seen, typed, end = b"", False, time.monotonic() + 60
+    while time.monotonic() < end:
+        if select.select([terminal], [], [], 1)[0]:
+            try:
+                seen += os.read(terminal, 65536)
+            except OSError:
+                break
+        if answer and not typed and b"Password of" in seen:
+            os.write(terminal, answer)
+            typed = True
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode()
+
+
+def test_a_terminal_is_asked_and_told(server: Stock) -> None:
+    """On a terminal the password is asked for and not shown, the stages appear as they end, and words are coloured."""
+    before = len(server.logins)
+    target = ("check", f"localhost:{server.port}", "--mode", "starttls", "--ca", pki().ca_file)
+    code, seen = on_a_terminal(PASSWORD.encode() + b"\n", "smtpprobe", *target, "--username", USER)
+    assert (code, server.logins[before:]) == (0, [(USER.encode(), PASSWORD.encode())]), seen
+    assert PASSWORD not in seen
+    progress = seen.split("STAGES")[0]
+    assert all(word in progress for word in ("dns ", "connect ", "ehlo after TLS", "auth ", "quit "))
+    assert "\x1b[" in seen
+
+
+def test_no_color_and_no_progress(server: Stock) -> None:
+    """NO_COLOR takes the colours away, --no-progress the stages."""
+    target = ("check", f"localhost:{server.port}", "--mode", "starttls", "--ca", pki().ca_file, "--no-progress")
+    code, seen = on_a_terminal(b"", "smtpprobe", *target, NO_COLOR="1")
+    assert (code, "\x1b[" in seen, "dns " in seen.split("STAGES")[0]) == (0, False, False)
+
+
+def test_no_progress_without_a_terminal(server: Stock) -> None:
+    """A script gets no progress lines and no colours."""
+    done = check(server)
+    assert (done.returncode, done.stderr, "\x1b[" in done.stdout) == (0, "", False)
+
+
+def test_the_guessed_mode_is_told(server: Stock) -> None:
+    """Without --mode stderr says which one is tried."""
+    done = run("smtpprobe", "check", f"localhost:{server.port}", "--ca", pki().ca_file, "--output", "json")
+    assert (done.returncode, json.loads(done.stdout)["mode"]) == (0, "starttls")
+    assert done.stderr == f"smtpprobe: trying starttls on port {server.port}; --mode names another\n"
+
+
+def test_flags_of_tls_have_effect(server: Stock) -> None:
+    """--min-tls, --server-name, --ca and --insecure change what the session demands."""
+    with Hostile(["@hello AUTH PLAIN"], "starttls", pki().contexts | {"good": pki().contexts["tls12"]}) as old:
+        target = ("check", f"localhost:{old.port}", "--mode", "starttls", "--output", "json")
+        trusting = (*target, "--ca", pki().ca_file)
+        assert run("smtpprobe", *trusting).returncode == 0
+        strict = run("smtpprobe", *trusting, "--min-tls", "1.3")
+        assert (strict.returncode, json.loads(strict.stdout)["reason"]) == (2, "TlsProtocolUnsupported")
+    named = check(server, "--server-name", "mail.example.net", "--output", "json")
+    assert json.loads(named.stdout)["reason"] == "CertificateHostnameMismatch"
+    target = ("check", f"localhost:{server.port}", "--mode", "starttls", "--output", "json")
+    assert json.loads(run("smtpprobe", *target).stdout)["reason"] == "CertificateInvalid"
+    assert run("smtpprobe", *target, "--insecure").returncode == 0
+
+
+def test_the_timeout_is_for_the_whole_check() -> None:
+    """A silent server costs the seconds of --timeout, not more."""
+    with Hostile([SILENT], "plain") as silent:
+        start = time.monotonic()
+        done = run("smtpprobe", "check", f"127.0.0.1:{silent.port}", "--mode", "plain", "--timeout", "3", "-o", "json")
+        assert time.monotonic() - start < 3 + 4
+    assert (done.returncode, json.loads(done.stdout)["reason"]) == (2, "BannerTimeout")
+
+
+def test_ipv6_with_a_port() -> None:
+    """[::1]:PORT is an address and a port."""
+    with Hostile(["@hello"], "plain", host="::1") as server:
+        done = run("smtpprobe", "check", f"[::1]:{server.port}", "--mode", "plain", "--output", "nagios")
+    assert (done.returncode, done.stdout.split(":")[0]) == (0, "SMTP OK - Succeeded")
+
+
+# --------------------------------------------------------------------------------------------------------------- try
+
+TLS = {"tls": {"caRef": {"kind": "ConfigMap", "name": "ca"}}}
+
+
+def test_try_prints_the_status_of_the_cluster(server: Stock, tmp_path: Path) -> None:
+    """`try -f` with Secret and CA beside it prints the status: conditions, stages, the run; what explain then reads."""
+    probe = manifest("order-mail", server.port, "starttls", credentialsSecretRef={"name": "smtp"}, **TLS)
+    secret, ca = write(tmp_path / "secret.yaml", login("smtp", USER, PASSWORD)), authority("ca", pki().ca_file)
+    file = write(tmp_path / "probe.yaml", ca, probe)
+    done = run("smtpprobe", "try", "-f", str(file), "-f", str(secret), "--output", "json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, ready(answer), answer["metadata"]) == (0, "Succeeded", probe["metadata"])
+    conditions = {c["type"]: c["status"] for c in answer["status"]["conditions"]}
+    assert (conditions["Authenticated"], conditions["Secure"], conditions["Stalled"]) == ("True", "True", "False")
+    printed = run("smtpprobe", "try", "-f", str(file), "-f", str(secret), "--output", "yaml")
+    status = tmp_path / "order-mail.status.yaml"
+    status.write_text(printed.stdout)
+    assert {c["type"]: c["status"] for c in yaml.safe_load(printed.stdout)["status"]["conditions"]} == conditions
+    told = run("smtpprobe", "explain", str(status))
+    assert (told.returncode, "Ready=True" in told.stdout, PASSWORD in done.stdout + printed.stdout) == (0, True, False)
+
+
+def test_try_without_the_secret(server: Stock, tmp_path: Path) -> None:
+    """A Secret that is in no file is SecretNotFound, as in the cluster: exit 3, and the server hears nothing."""
+    before = len(server.logins)
+    probe = manifest("order-mail", server.port, "starttls", credentialsSecretRef={"name": "smtp"}, **TLS)
+    file = write(tmp_path / "probe.yaml", authority("ca", pki().ca_file), probe)
+    done = run("smtpprobe", "try", "-f", str(file), "-o", "json")
+    assert (done.returncode, ready(json.loads(done.stdout))) == (3, "SecretNotFound")
+    assert len(server.logins) == before
+
+
+def test_try_several(server: Stock, tmp_path: Path) -> None:
+    """Several probes are one JSON object, one JUnit document, one YAML document each; the worst exit code counts."""
+    good = manifest("good", server.port, "starttls", **TLS)
+    refused = manifest("refused", 1)
+    broken = manifest("broken", server.port, "starttls", depth="message")
+    file = write(tmp_path / "probes.yaml", authority("ca", pki().ca_file), good, refused)
+    done = run("smtpprobe", "try", "-f", str(file), "-o", "json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["kind"]) == (2, "List")
+    assert [ready(item) for item in answer["items"]] == ["Succeeded", "ConnectRefused"]
+    write(file, authority("ca", pki().ca_file), good, refused, broken)
+    done = run("smtpprobe", "try", "-f", str(file), "-o", "yaml")
+    assert (done.returncode, len(list(yaml.safe_load_all(done.stdout)))) == (3, 3)
+    assert "spec.depth" in done.stderr
+    assert run("smtpprobe", "try", "-f", str(file), "-o", "junit").stdout.count("<testsuite ") == 3
+    assert run("smtpprobe", "try", "-f", str(file), "-o", "nagios").stdout.startswith("SMTP UNKNOWN - SpecInvalid")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a: [", "not YAML"),
+        ("just words", "no mapping"),
+        ("kind: SmtpProbe\nmetadata: {}", "metadata.name"),
+        ("apiVersion: v1\nkind: SmtpProbe\nmetadata: {name: x}", "smtpprobe.dev/v1alpha1"),
+        ("apiVersion: smtpprobe.dev/v1alpha1\nkind: SmtpProbe\nmetadata: {name: ../x}", "no name"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {a: '%'}", "base64"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: words", "no mapping"),
+        ("", "no SmtpProbe"),
+    ],
+)
+def test_try_says_what_is_wrong_with_a_file(content: str, says: str, tmp_path: Path) -> None:
+    """A file that cannot be used is named with what to write, in one line; exit 3."""
+    file = tmp_path / "x.yaml"
+    file.write_text(content)
+    done = run("smtpprobe", "try", "-f", str(file))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (3, "", 1), done.stderr
+    assert says in done.stderr
+    assert str(file) in done.stderr
