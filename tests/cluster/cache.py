@@ -64,7 +64,11 @@ def artifact(name: str, parts: Iterable[str | bytes], make: Callable[[Path], Non
         work = root() / f"making-{final.name}"
         remove(work)
         work.mkdir(parents=True)
-        make(work)
+        try:
+            make(work)
+        except BaseException:
+            remove(work)
+            raise
         work.rename(final)
         say(f"built {name} in {time.monotonic() - began:.1f} s")
     prune(name, final)
