@@ -77,7 +77,7 @@ class Api:
                 response = self._connection.getresponse()
                 text = response.read()
                 break
-            except (http.client.RemoteDisconnected, ConnectionError):
+            except (http.client.RemoteDisconnected, ConnectionError, ssl.SSLEOFError):
                 self._connection.close()
                 if last:
                     raise
