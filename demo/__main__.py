@@ -107,7 +107,7 @@ async def demo() -> int:
                 print(f"\nKEEP=1: manifests and statuses are in {probes}; change one and look. Ctrl-C ends it.\n")
                 return await _operator(str(probes))
             print(
-                "\nNext: `KEEP=1 make demo` keeps it running, `.venv/bin/smtpprobe check HOST:PORT` tries a server of yours."
+                "\nNext: `KEEP=1 make demo` keeps it running, `.venv/bin/smtpprobe check HOST:PORT` tries your server."
             )
             return 0
 

@@ -1,10 +1,11 @@
-"""A shell in the test cluster with the chart installed and the examples applied, on the mail servers that are here.
+"""`make cluster-demo`: the chart installed, the examples applied against the cluster's mail servers, then a shell.
 
-Run by `make cluster-demo`, inside launch.py --nodes 2 --mail --prometheus.
+Without a terminal on standard input it waits for the verdicts, prints what the shell's first command would, and ends.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,99 +15,125 @@ from typing import Any
 import cluster_facts
 import yaml
 
-ROOT = Path(__file__).parents[2]
-SYSTEM = "smtpprobe-system"
-USER = "sender@corp.test"
-HOST = "postfix.test"
-RESULTS_SECONDS = 90
+ROOT = Path(__file__).resolve().parents[2]
+SYSTEM, SHOP = "smtpprobe-system", "shop"
+PATIENCE = 150.0
+HELLO = """
+A real cluster of two nodes, each with its own way out. Postfix, Exim and OpenSMTPD know node-a only.
 
-WORDS = """
-You are inside a real two-node cluster that ends with this shell. Try:
-  kubectl get smtpprobes -n shop                         the truth in one line each
-  kubectl describe smtpprobe relay-from-worker-3 -n shop node-b's address is not registered: whom to ask for what
-  kubectl annotate smtpprobe legacy -n shop smtpprobe.dev/run-now=$RANDOM --overwrite
-  kubectl logs -n shop --selector smtpprobe.dev/probe --tail=-1      what was said on the wire
-  .venv/bin/smtpprobe check postfix.test:587             the same from here
-Mail servers: postfix.test (25, 465, 587, …), exim.test, opensmtpd.test; users and ports: $SMTPPROBE_TEST_CLUSTER
+  kubectl get smtpprobes -n shop -o wide                  what each session came to, and why
+  kubectl describe smtpprobe relay-from-node-b -n shop    conditions, advice, events
+  kubectl get smtpprobe order-mail -n shop -o yaml > x.yaml; smtpprobe explain x.yaml
+  kubectl annotate smtpprobe relay -n shop --overwrite smtpprobe.dev/run-now="$(date +%s)"
+  kubectl explain smtpprobe.spec.mode
+  kubectl smtpprobe check postfix.test:465 --ca "$CA" --mode smtps
+
+`exit` ends the shell, and the cluster with it.
 """
 
 
-def run(*argv: str, stdin: str = "") -> str:
-    """Run a program; stop with its own words when it fails."""
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, cwd=ROOT)
-    if done.returncode:
-        sys.exit(f"{' '.join(argv[:4])}: {done.stderr or done.stdout}")
-    return done.stdout
+def main() -> int:
+    """Set the stage; returns the shell's exit code."""
+    facts = cluster_facts.load()
+    assert facts.kubernetes is not None
+    assert facts.mail is not None
+    environment = os.environ | {
+        "KUBECONFIG": facts.kubernetes.kubeconfigs["admin"],
+        "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+        "CA": facts.ca_file,
+    }
+
+    def run(*command: str, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            command, input=stdin, text=True, capture_output=True, env=environment, cwd=ROOT, check=False
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    print("… installing the chart and applying the examples", file=sys.stderr, flush=True)
+    run("helm", "upgrade", "--install", "smtpprobe", "charts/smtpprobe-operator", *_values(facts))
+    run("kubectl", "apply", "-f", "-", stdin=yaml.safe_dump_all(stage(facts)))
+    if sys.stdin.isatty():
+        print(HELLO, flush=True)
+        return subprocess.run(
+            ["bash", "--norc", "-i"], env=environment | {"PS1": "cluster-demo$ "}, check=False
+        ).returncode
+    deadline = time.monotonic() + PATIENCE
+    while waiting := _unanswered(yaml.safe_load(run("kubectl", "get", "smtpprobes", "-n", SHOP, "-o", "yaml"))):
+        if time.monotonic() > deadline:
+            print(f"no answer within {PATIENCE:g} s: {', '.join(waiting)}", file=sys.stderr)
+            break
+        time.sleep(1)
+    print(run("kubectl", "get", "smtpprobes", "-n", SHOP, "-o", "wide"), end="")
+    return 1 if waiting else 0
 
 
-def install(facts: cluster_facts.Facts) -> None:
-    """The chart, with the images of this checkout."""
-    values = []
+def stage(facts: cluster_facts.Facts) -> list[dict[str, Any]]:
+    """Return the examples with hosts, accounts and CA of this cluster; everything else stays as it is in examples/."""
+    documents: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SHOP}}]
+    for file in sorted((ROOT / "examples").glob("*.yaml")):
+        documents += [document for document in yaml.safe_load_all(file.read_text()) if document]
+    ca = Path(facts.ca_file).read_text()
+    by_name = {(document["kind"], document["metadata"]["name"]): document for document in documents}
+    by_name["ConfigMap", "corp-ca"]["data"]["ca.crt"] = ca
+    _login(by_name["Secret", "order-mail-smtp"], facts, "user01@corp.test")
+    by_name["Secret", "order-mail-smtp"]["stringData"]["allowedHosts"] = "postfix.test"
+    _login(by_name["Secret", "invoice-mail-smtp"], facts, "user02@corp.test")
+    # The bare name stays, as in the example: the server wants sender@corp.test.
+    _login(by_name["Secret", "legacy-smtp"], facts, "sender@corp.test", shown="sender")
+    services = {
+        "order-mail": "submission",
+        "invoice-mail": "submissions",
+        "office-hours": "submission",
+        "legacy": "plain-auth",
+        "relay": "exim",
+        "relay-from-worker-3": "exim",
+    }
+    trust = {"caRef": {"kind": "ConfigMap", "name": "corp-ca"}}
+    for name, service in services.items():
+        assert facts.mail is not None
+        spec = by_name["SmtpProbe", name]["spec"]
+        spec |= {"host": facts.mail.services[service].host, "port": facts.mail.services[service].port}
+        if spec["mode"] != "plain":
+            spec["tls"] = trust
+        if "envelope" in spec:
+            outside = "corp.test" if "credentialsSecretRef" in spec else "outside.test"
+            spec["envelope"] = {"from": "noreply@corp.test", "to": [f"postmaster@{outside}"]}
+    relay = by_name["SmtpProbe", "relay"]["spec"]
+    relay["egress"] = {"expectedCIDRs": ["10.200.0.11/32"]}
+    relay["location"] = {"nodeSelector": {"kubernetes.io/hostname": "node-a"}}
+    pinned = by_name["SmtpProbe", "relay-from-worker-3"]
+    pinned["metadata"]["name"] = "relay-from-node-b"
+    pinned["spec"]["location"]["nodeSelector"] = {"kubernetes.io/hostname": "node-b"}
+    return documents
+
+
+def _login(secret: dict[str, Any], facts: cluster_facts.Facts, user: str, shown: str = "") -> None:
+    """Put a user of the mail servers under the keys that the example has: first the name, then the password."""
+    assert facts.mail is not None
+    username, password, *_ = secret["stringData"]
+    secret["stringData"] |= {username: shown or user, password: facts.mail.users[user]}
+
+
+def _values(facts: cluster_facts.Facts) -> list[str]:
+    values = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "120s"]
     for prefix, image in (("image", facts.images["operator"]), ("probe.image", facts.images["probe"])):
         repository, tag = image.rsplit(":", 1)
-        values += ["--set", f"{prefix}.repository={repository},{prefix}.tag={tag},{prefix}.pullPolicy=Never"]
-    where = ["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "120s"]
-    run("helm", "upgrade", "--install", "smtpprobe", "charts/smtpprobe-operator", *where, *values)
+        values += ["--set", f"{prefix}.repository={repository},{prefix}.pullPolicy=Never"]
+        values += ["--set-string", f"{prefix}.tag={tag}"]
+    return values
 
 
-def adapted(document: dict[str, Any], password: str) -> dict[str, Any]:
-    """An example as its reader would fill it in here: our hosts, users, authority and node names in place of theirs."""
-    if document["kind"] == "Secret":
-        for key, value in document["stringData"].items():
-            if value == "CHANGE-ME":
-                document["stringData"][key] = password
-            elif key == "allowedHosts":
-                document["stringData"][key] = HOST
-            elif "@" in value:
-                document["stringData"][key] = USER  # `sender` alone stays: the mistake that everybody makes
-    if document["kind"] == "SmtpProbe":
-        spec = document["spec"]
-        spec["host"] = HOST
-        if document["metadata"]["name"] == "legacy":
-            spec["port"] = 2525
-        if spec["mode"] in {"starttls", "smtps"}:
-            spec["tls"] = {"caRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"}}
-        if "envelope" in spec:
-            spec["envelope"]["to"] = ["somebody@outside.test"]
-            node = "node-b" if "location" in spec else "node-a"
-            spec["location"] = {"nodeSelector": {"kubernetes.io/hostname": node}}
-    return document
-
-
-def apply(facts: cluster_facts.Facts) -> int:
-    """Apply all examples in namespace `shop`; return how many probes they are."""
-    assert facts.mail is not None
-    run("kubectl", "create", "namespace", "shop")
-    run("kubectl", "create", "configmap", "ca", "--namespace=shop", f"--from-file=ca.crt={facts.ca_file}")
-    documents = [
-        adapted(document, facts.mail.users[USER])
-        for path in sorted((ROOT / "examples").glob("*.yaml"))
-        for document in yaml.safe_load_all(path.read_text())
-        if document
-    ]
-    run("kubectl", "apply", "--filename=-", stdin=yaml.safe_dump_all(documents))
-    return sum(document["kind"] == "SmtpProbe" for document in documents)
-
-
-def wait_for_results(count: int) -> None:
-    """Wait until every probe has a first result, or say that one takes longer."""
-    deadline = time.monotonic() + RESULTS_SECONDS
-    query = ["kubectl", "get", "smtpprobes", "--namespace=shop", "--output=jsonpath={.items[*].status.lastRunTime}"]
-    while len(run(*query).split()) < count and time.monotonic() < deadline:
-        time.sleep(0.5)
-
-
-def main() -> None:
-    """Install, apply, show, and become a shell."""
-    facts = cluster_facts.load()
-    print("Installing the chart …", file=sys.stderr)
-    install(facts)
-    print("Applying the examples …", file=sys.stderr)
-    wait_for_results(apply(facts))
-    print(run("kubectl", "get", "smtpprobes", "--namespace=shop"))
-    print(WORDS, flush=True)
-    subprocess.run(["bash", "--norc", "-i"], check=False)  # how the last command in it ended is nobody's failure
+def _unanswered(found: dict[str, Any]) -> list[str]:
+    names = []
+    for probe in found["items"]:
+        conditions = probe.get("status", {}).get("conditions", [])
+        ready = next((known for known in conditions if known["type"] == "Ready"), None)
+        if ready is None or ready["reason"] in {"Running", "Pending"}:
+            names.append(probe["metadata"]["name"])
+    return names
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
