@@ -19,7 +19,7 @@ from smtpprobe.output import Output, no_result
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Reason
 
 USAGE_ERROR = 3
-COMMANDS = ("check", "try", "explain", "ses-password")
+COMMANDS = ("check", "try", "explain", "ses-password", "settings")
 
 
 class UsageError(Exception):
@@ -48,6 +48,7 @@ def parser(prog: str = "smtpprobe") -> argparse.ArgumentParser:
         commands.add_parser("try", help="run a SmtpProbe manifest from this machine, print the status it would get")
     )
     _add_explain(commands.add_parser("explain", help="explain a reply, a reason or a result: who must act, what to do"))
+    _add_settings(commands.add_parser("settings", help="write a configuration as the usual clients want it"))
     _add_ses_password(
         commands.add_parser("ses-password", help="make the SMTP password of Amazon SES from an IAM secret")
     )
@@ -121,6 +122,12 @@ def _add_ses_password(command: argparse.ArgumentParser) -> None:
     add_arguments(command)
 
 
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    from smtpprobe.settings_command import add_arguments
+
+    add_arguments(command)
+
+
 def _add_rendering(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lang", choices=["en", "ko"], default="en", help="language of the advice")
     command.add_argument("--output", "-o", choices=list(Output), default=Output.TEXT)
@@ -188,6 +195,10 @@ async def _run(options: argparse.Namespace) -> int:
         from smtpprobe.ses_command import ses_password
 
         return ses_password(options)
+    if options.command == "settings":
+        from smtpprobe.settings_command import settings
+
+        return settings(options)
     from smtpprobe.explain_command import explain
 
     return explain(options)

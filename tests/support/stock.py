@@ -5,26 +5,35 @@ import contextlib
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 
 class Stock(NamedTuple):
-    """Where it listens, and username and password of each login."""
+    """Where it listens, username and password of each login, and each message as ``(EHLO name, sender, content)``."""
 
     port: int
     logins: list[tuple[bytes, bytes]]
+    messages: list[tuple[str, str, bytes]]
 
 
 class _Handler:
     """Take everything; aiosmtpd's defaults are polite."""
+
+    def __init__(self, messages: list[tuple[str, str, bytes]]) -> None:
+        self._messages = messages
+
+    async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        self._messages.append((session.host_name, envelope.mail_from, envelope.content))
+        return "250 2.0.0 taken"
 
 
 @contextlib.contextmanager
 def stock_server(mode: str, context: ssl.SSLContext, password: str) -> Iterator[Stock]:
     """Serve in a mode (plain, starttls, smtps) and accept one password."""
     logins: list[tuple[bytes, bytes]] = []
+    messages: list[tuple[str, str, bytes]] = []
     loop = asyncio.new_event_loop()
 
     def authenticate(_server: object, _session: object, _envelope: object, _mechanism: str, data: object) -> AuthResult:
@@ -35,7 +44,7 @@ def stock_server(mode: str, context: ssl.SSLContext, password: str) -> Iterator[
 
     def factory() -> SMTP:
         return SMTP(
-            _Handler(),
+            _Handler(messages),
             loop=loop,
             authenticator=authenticate,
             auth_require_tls=mode == "starttls",
@@ -43,7 +52,7 @@ def stock_server(mode: str, context: ssl.SSLContext, password: str) -> Iterator[
         )
 
     with served(factory, loop, context if mode == "smtps" else None) as port:
-        yield Stock(port, logins)
+        yield Stock(port, logins, messages)
 
 
 @contextlib.contextmanager

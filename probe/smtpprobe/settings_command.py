@@ -1,0 +1,72 @@
+"""``smtpprobe settings``: a configuration as ready snippets, and the same after a check that passed."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+import msgspec
+
+from smtpprobe.cli import UsageError
+from smtpprobe.output import Output
+from smtpprobe.plan import by_port
+from smtpprobe.settings import Snippet, Working, clients, snippet
+from smtpprobe.vocabulary import Mechanism, Mode
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    command.add_argument("host", metavar="HOST:PORT", help="an IPv6 address is written [2001:db8::1]:587")
+    command.add_argument("--mode", choices=[Mode.PLAIN, Mode.STARTTLS, Mode.SMTPS], help="default: by the port")
+    command.add_argument("--username", metavar="NAME", help="left out: without login")
+    command.add_argument("--mechanism", choices=list(Mechanism), default=Mechanism.AUTO)
+    command.add_argument("--from", dest="mail_from", metavar="ADDRESS")
+    command.add_argument("--helo", metavar="NAME", help="the EHLO name")
+    command.add_argument("--ca", metavar="FILE", help="PEM file of the CA to trust")
+    command.add_argument("--server-name", metavar="NAME", help="the name in the certificate, where it is not HOST")
+    command.add_argument("--client", metavar="NAME", action="append", choices=clients(), help=", ".join(clients()))
+    command.add_argument("--output", "-o", choices=[Output.TEXT, Output.JSON], default=Output.TEXT)
+
+
+def settings(options: argparse.Namespace) -> int:
+    """Print the snippets; returns 0. Raises UsageError for values that no configuration can hold."""
+    from smtpprobe.check import split_target
+
+    host, port = split_target(options.host)
+    if port is None:
+        raise UsageError(f"write the port too: {host}:587")
+    values = (host, options.username, options.mail_from, options.helo, options.ca, options.server_name)
+    if not host or any(value is not None and not value.isprintable() for value in values):
+        raise UsageError("a value is empty or holds characters that cannot be printed")
+    working = Working(
+        host=host,
+        port=port,
+        mode=Mode(options.mode) if options.mode else by_port(port),
+        username=options.username,
+        mechanism=Mechanism(options.mechanism),
+        mail_from=options.mail_from,
+        helo=options.helo,
+        ca_file=options.ca,
+        server_name=options.server_name,
+    )
+    show(working, options.client or clients(), Output(options.output))
+    return 0
+
+
+def show(working: Working, names: Sequence[str], output: Output = Output.TEXT, to: TextIO | None = None) -> None:
+    """Print snippets: a single one as it is, several with headings, as JSON one object by client."""
+    made = [snippet(name, working) for name in dict.fromkeys(names)]
+    out = to or sys.stdout
+    if output is Output.JSON:
+        print(
+            json.dumps({one.client: msgspec.to_builtins(one) for one in made}, ensure_ascii=False, indent=2), file=out
+        )
+    elif len(made) == 1:
+        print(made[0].text, end="", file=out)
+    else:
+        print("\n".join(_headed(one) for one in made), end="", file=out)
+
+
+def _headed(one: Snippet) -> str:
+    return f"--- {one.client}: {one.title} ({one.file})\n\n{one.text}"
