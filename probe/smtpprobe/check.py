@@ -124,7 +124,7 @@ def stage_line(stage: StageResult) -> str:
     """One progress line: the stage, its time, and what was answered."""
     name = f"{stage.stage.value}{' after TLS' if stage.after_tls else ''}"
     said = stage.detail or (f"{stage.reply.code} {' '.join(stage.reply.lines)}" if stage.reply else "")
-    return f"{name:15} {stage.outcome.value:7} {stage.elapsed_ms:6} ms  {said[:100]}".rstrip()
+    return f"{name:18} {stage.outcome.value:7} {stage.elapsed_ms:6} ms  {said[:100]}".rstrip()
 
 
 async def check(options: argparse.Namespace) -> int:
@@ -140,6 +140,10 @@ async def check(options: argparse.Namespace) -> int:
     lines: list[TranscriptLine] = []
     result = await probe(request, credentials, on_stage=progress(options), on_line=lines.append)
     show(options, (report_of(options, request, result, tuple(lines)),))
+    if options.settings:
+        from smtpprobe.settings_command import after_check
+
+        after_check(request, result, options.username, Output(options.output))
     return EXIT_CODES[result.outcome]
 
 
