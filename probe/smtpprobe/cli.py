@@ -85,6 +85,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="for the whole check (default 60)"
     )
+    check.add_argument("--settings", action="store_true", help="after Passed: what to write into the usual clients")
     _add_rendering(check)
 
 

@@ -9,10 +9,11 @@ from typing import TextIO
 import msgspec
 
 from smtpprobe.cli import UsageError
+from smtpprobe.model import ProbeRequest, ProbeResult
 from smtpprobe.output import Output
 from smtpprobe.plan import by_port
 from smtpprobe.settings import Snippet, Working, clients, snippet
-from smtpprobe.vocabulary import Mechanism, Mode
+from smtpprobe.vocabulary import Mechanism, Mode, Outcome
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -52,6 +53,18 @@ def settings(options: argparse.Namespace) -> int:
     )
     show(working, options.client or clients(), Output(options.output))
     return 0
+
+
+def after_check(request: ProbeRequest, result: ProbeResult, username: str | None, output: Output) -> None:
+    """Print all snippets after a check that passed; on stderr where stdout holds one object for a program."""
+    if result.outcome is not Outcome.PASSED:
+        print(f"smtpprobe check: no settings: the check ended {result.outcome}", file=sys.stderr)
+    elif request.tls.insecure_skip_verify:
+        print("smtpprobe check: no settings: the certificate was not verified (--insecure)", file=sys.stderr)
+    else:
+        to = sys.stdout if output is Output.TEXT else sys.stderr
+        print(file=to)
+        show(Working.of(request, result, username), clients(), to=to)
 
 
 def show(working: Working, names: Sequence[str], output: Output = Output.TEXT, to: TextIO | None = None) -> None:
