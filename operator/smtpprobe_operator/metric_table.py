@@ -27,7 +27,7 @@ SUCCESS = Metric(
     LOCATION,
     "Whether the last session that got an answer passed (1) or was refused (0). A run that could not take place "
     "leaves it as it is.",
-    "before the first answer",
+    "before the first answer for the present spec",
 )
 CONDITION = Metric(
     "smtpprobe_condition",

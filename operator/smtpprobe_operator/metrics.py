@@ -104,8 +104,9 @@ def _family(metric: table.Metric, samples: list[Sample]) -> Metric:
 
 def _of_probe(probe: Probe, snapshot: Snapshot) -> Iterator[_Point]:
     status, me = probe.status, (probe.namespace, probe.name)
-    for location in status.locations:
-        yield from _of_location(location, me)
+    if status.summary is not None:  # else what is kept is the answer for another spec, perhaps of another host
+        for location in status.locations:
+            yield from _of_location(location, me)
     for condition in status.conditions:
         if condition.status in _VALUES:
             yield table.CONDITION, (*me, condition.type), _VALUES[condition.status]

@@ -10,7 +10,7 @@ from runs_made import NOON, bad_login, error, finished, login_spec, passed, prob
 
 from smtpprobe.model import Certificate, TlsFacts
 from smtpprobe.resource import Status
-from smtpprobe.status import fold, refold
+from smtpprobe.status import fold, refold, running
 from smtpprobe.vocabulary import ConditionType, Outcome, Reason, Stage
 from smtpprobe_operator import schedule
 from smtpprobe_operator.metric_table import METRICS, PROBE_METRICS
@@ -123,6 +123,20 @@ def test_an_error_keeps_the_last_answer_and_shows_its_reason():
             assert after[key] == value
     assert after["smtpprobe_failure_reason", ("reason", "ImagePullFailed")] == 1
     assert ("smtpprobe_condition", ("condition", "Ready")) not in after
+
+
+def test_an_answer_for_another_spec_speaks_for_no_session_of_this_one():
+    """A new host that no session has reached shows no success, stages or certificate of the old host's session."""
+    me = ran(passed(SPEC, at(-30)))
+    other = login_spec(host="other.example.com")
+    end = finished(other, error(Reason.IMAGE_PULL_FAILED, at(0)), generation=2)
+    for status in (
+        running(me.status, other, generation=2, now=at(0)),
+        fold(me.status, other, generation=2, finished=end, now=at(0)),
+    ):
+        found = scrape(probe(other, status, generation=2))
+        told = {"smtpprobe_success", "smtpprobe_stage_success", "smtpprobe_stage_duration_seconds"}
+        assert not [key for key in found if key[0] in told]
 
 
 def test_a_suspended_probe_promises_nothing():
