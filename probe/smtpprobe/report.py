@@ -16,6 +16,7 @@ from smtpprobe.charset import readable
 from smtpprobe.evidence import result_of
 from smtpprobe.model import Certificate, ProbeRequest, ProbeResult, StageResult, TlsFacts, TranscriptLine
 from smtpprobe.resource import Spec, Status
+from smtpprobe.runs import run_digest
 from smtpprobe.summary import message
 from smtpprobe.vocabulary import (
     REASONS,
@@ -197,6 +198,7 @@ def from_status(
     ready = next((c for c in status.conditions if c.type is ConditionType.READY), None)
     if ready is not None:
         blocks.append(f"{paint('Ready=' + ready.status, 'bold')} {ready.reason}  {ready.message}".rstrip())
+    asked, named = run_digest(spec) if spec is not None else "", request
     if request is None and spec is not None:
         request = _request_of(spec)
     results = [(location, result_of(location)) for location in status.locations]
@@ -205,7 +207,9 @@ def from_status(
             continue
         at = ", ".join(filter(None, (location.name, location.node, location.zone)))
         blocks.append(paint(f"── {at}, {utc(location.finished_at)}", "dim"))
-        blocks.append(text(result, request, lang=lang, colour=colour, now=now))
+        # The answer to an earlier spec came perhaps from another host: its proof must not carry this one's name.
+        of_this = asked in ("", location.spec_digest)
+        blocks.append(text(result, request if of_this else named, lang=lang, colour=colour, now=now))
     if not any(result for _, result in results):
         blocks.append(heads["none"])
         if status.advice is not None:

@@ -25,6 +25,7 @@ from smtpprobe.model import (
     Verdict,
 )
 from smtpprobe.resource import Condition, HistoryEntry, Spec, Status
+from smtpprobe.runs import run_digest
 from smtpprobe.vocabulary import (
     ConditionStatus,
     ConditionType,
@@ -95,9 +96,10 @@ FAILED = ProbeResult(
 PASSED = msgspec.structs.replace(FAILED, outcome=Outcome.PASSED, verdict=None, stage=None, stages=FAILED.stages[:2])
 
 
-def status(result=FAILED):
+def status(result=FAILED, of=None):
+    digest = run_digest(of) if of else "d"
     return Status(
-        locations=(location_of(result, name="default", node="node-a", zone="z1", pod="p", spec_digest="d"),),
+        locations=(location_of(result, name="default", node="node-a", zone="z1", pod="p", spec_digest=digest),),
         conditions=(
             Condition(
                 type=ConditionType.READY,
@@ -174,7 +176,7 @@ def test_colour_is_only_there_when_asked_for():
 def test_a_status_alone_tells_the_same_hours_later():
     """From the status, with the spec for host and port, comes the whole diagnosis with condition and history."""
     spec = Spec(host="smtp.example.com", port=587, mode=Mode.STARTTLS, helo_name="shop.example.com")
-    text = report.from_status(status(), spec)
+    text = report.from_status(status(of=spec), spec)
     for part in (
         "Ready=False RelayDenied",
         "default, node-a, z1",
@@ -194,6 +196,14 @@ def test_a_status_without_its_spec_is_still_told():
     assert "None" not in text
 
 
+def test_proof_of_an_earlier_spec_does_not_name_the_host_of_this_one():
+    """After the host was changed, the old session is still told, but never as one with the new host."""
+    old = Spec(host="smtp.example.com", port=587, mode=Mode.STARTTLS)
+    text = report.from_status(status(of=old), msgspec.structs.replace(old, host="other.example.net"))
+    assert "550-5.7.1 unable to relay" in text
+    assert "other.example.net" not in text
+
+
 def test_a_status_without_a_run_says_so():
     """Before the first run there is nothing to tell, and the report says that."""
     assert report.from_status(Status()) == "No finished run is in this status yet."
@@ -202,7 +212,8 @@ def test_a_status_without_a_run_says_so():
 
 def test_the_ehlo_name_is_not_made_up():
     """Where the status cannot know the EHLO name, the evidence has none."""
-    text = report.from_status(status(), Spec(host="smtp.example.com", port=587, mode=Mode.STARTTLS))
+    spec = Spec(host="smtp.example.com", port=587, mode=Mode.STARTTLS)
+    text = report.from_status(status(of=spec), spec)
     assert "smtpprobe.invalid" not in text
     assert "EHLO name" not in text
 
