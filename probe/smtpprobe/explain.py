@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from smtpprobe import report
-from smtpprobe.advice import OWNERS, AdviceFacts, Lang, advise, cut, more
+from smtpprobe.advice import OWNERS, AdviceFacts, Lang, advise, cut, more, ses_region
 from smtpprobe.classify import SessionFacts, classify, quoted_address
 from smtpprobe.evidence import result_of
 from smtpprobe.model import ProbeRequest, ProbeResult
@@ -56,7 +56,7 @@ def explain_object(
     where = stage_of(stage, text)
     facts = facts or SessionFacts()
     verdict = classify(where, text, facts)
-    advice = advise(verdict.reason, _advice_facts(where, text, facts), lang)
+    advice = advise(verdict.reason, _advice_facts(where, text, facts, verdict.rule), lang)
     return {
         "reason": verdict.reason.value,
         "confidence": verdict.confidence,
@@ -126,7 +126,8 @@ def explain_text(what: str, stage: str | None = None, lang: Lang = "en", *, colo
     verdict = classify(where, what)
     lines = [f"{verdict.reason} ({verdict.confidence:.0%}) @ {where}"]
     lines += [f"  or {a.reason} ({a.confidence:.0%})" for a in verdict.alternatives]
-    return "\n".join([*lines, *_who_and_what(verdict.reason, _advice_facts(where, what, SessionFacts()), lang)])
+    known = _advice_facts(where, what, SessionFacts(), verdict.rule)
+    return "\n".join([*lines, *_who_and_what(verdict.reason, known, lang)])
 
 
 def explain_result(raw: Any, lang: Lang = "en", *, colour: bool = False) -> str:
@@ -203,7 +204,7 @@ def _facts(context: Any) -> SessionFacts:
     )
 
 
-def _advice_facts(stage: Stage, text: str, facts: SessionFacts) -> AdviceFacts:
+def _advice_facts(stage: Stage, text: str, facts: SessionFacts, rule: str) -> AdviceFacts:
     return AdviceFacts(
         host=facts.host or None,
         stage=stage.value,
@@ -211,6 +212,8 @@ def _advice_facts(stage: Stage, text: str, facts: SessionFacts) -> AdviceFacts:
         reply=cut(" ".join(text.split()), 140),
         sender=facts.mail_from,
         recipient=facts.rcpt_to[0] if facts.rcpt_to else None,
+        rule=rule,
+        ses_region=ses_region(facts.host),
     )
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from smtpprobe import advice as module
 from smtpprobe.advice import MAX_CHARS, OWNERS, AdviceFacts, advise
+from smtpprobe.classify import SessionFacts
+from smtpprobe.explain import explain_object
 from smtpprobe.model import ProbeRequest, ProbeResult, TlsOptions, Verdict
 from smtpprobe.vocabulary import Depth, Mode, Outcome, Reason
 
@@ -55,3 +57,11 @@ def test_a_rule_of_another_reason_changes_no_advice():
     """The text of a rule is used for its own reason alone."""
     told = advise(Reason.ACCOUNT_LOCKED, msgspec.structs.replace(FACTS, rule="ses-iam-secret"))
     assert told == advise(Reason.ACCOUNT_LOCKED, FACTS)
+
+
+def test_explain_knows_the_region_of_the_host():
+    """A refusal of SES, explained with its host, names the command for that region."""
+    facts = SessionFacts(host="email-smtp.eu-west-1.amazonaws.com")
+    told = explain_object("535 Authentication Credentials Invalid", "auth", facts)
+    assert told["rule"] == "ses-credentials"
+    assert "smtpprobe ses-password --region eu-west-1" in told["advice"]
