@@ -189,7 +189,7 @@ class Runner:
 
         def change(probe: Probe) -> Status | None:
             now = self._clock()
-            if probe.spec is None or fold.is_known(probe.status, finished.run, finished.result, now=now):
+            if probe.spec is None:
                 return None
             if schedule.superseded(probe, finished.run) and _login_counted(probe.status, finished.result):
                 return None
@@ -203,6 +203,8 @@ class Runner:
                 helo=self._settings.helo_name,
                 shared=shared,
             )
+            if folded is probe.status:  # a run that is known already
+                return None
             return schedule.stamp(probe, folded, now)
 
         result: ProbeResult = finished.result

@@ -81,14 +81,16 @@ def fold(
 ) -> Status:
     """Return the status after a finished run.
 
-    A known run returns ``status`` itself; a superseded one (another spec digest) only counts a refused login.
+    A known run returns ``status`` itself; a superseded one (another spec digest) only counts a refused login, and so
+    does one that was given up before its pod reported.
     ``shared`` are the ``status.auth`` of the siblings (same namespace, Secret and host): a run that skipped AUTH for a
     sibling's refusal remembers it. ``next_run`` may be None: ``schedule.stamp`` sets it from the folded status.
     """
     run, result = finished.run, finished.result
-    if is_known(status, run, result, now=now):
-        return status
     digest = run_digest(spec)
+    if is_known(status, run, result, now=now):
+        late = run.spec_digest in ("", digest) and _given_up(status, finished, now)
+        return count_login(status, spec, result, now=now, shared=shared) if late else status
     if run.spec_digest not in ("", digest):
         return count_login(status, spec, result, now=now, shared=shared)
     at = min(result.finished_at, now).replace(microsecond=0)
@@ -208,6 +210,15 @@ def count_login(
         return status
     at = min(result.finished_at, now).replace(microsecond=0)
     return msgspec.structs.replace(status, auth=after_run(status.auth, spec, result, at=at, shared=shared))
+
+
+def _given_up(status: Status, finished: Finished, now: datetime) -> bool:
+    """Whether a known run is remembered as an Error, and its pod says now that its login was refused."""
+    run, result, counted = finished.run, finished.result, status.auth.last_attempt
+    if not result.auth.refused or (counted and counted >= min(result.finished_at, now).replace(microsecond=0)):
+        return False
+    mark = (run.trigger, run.generation, run.attempt)
+    return any((e.trigger, e.generation, e.attempt) == mark and e.outcome is Outcome.ERROR for e in status.history)
 
 
 # ------------------------------------------------------------------------------------------------------- conclusions

@@ -86,6 +86,28 @@ def test_a_login_without_a_known_end_counts():
     assert "no answer is known" in (pause.message or "")
 
 
+def test_a_result_that_comes_after_its_run_was_given_up_still_counts_its_login():
+    """The run is in the status as an Error, then its pod reports a refused login: counted once, the verdict stays."""
+    gone = finished(SPEC, error(Reason.POD_LOST, at(3)), "slot:1")
+    given_up = fold(Status(), SPEC, generation=1, finished=gone, now=at(3))
+    late = finished(SPEC, bad_login(SPEC, at(2)), "slot:1")
+    counted = fold(given_up, SPEC, generation=1, finished=late, now=at(4))
+    assert (counted.auth.refused, counted.auth.fingerprint) == (1, "beef")
+    assert msgspec.structs.replace(counted, auth=given_up.auth) == given_up
+    assert fold(counted, SPEC, generation=1, finished=late, now=at(5)) is counted
+
+
+def test_a_result_that_was_folded_never_counts_its_login_again():
+    """After a restart the pods of the last hour are read again: neither the last nor an older one counts twice."""
+    status = Status()
+    ends = [finished(SPEC, bad_login(SPEC, at(n)), f"slot:{1800 * n + 1}") for n in (0, 30)]
+    for n, end in zip((0, 30), ends, strict=True):
+        status = fold(status, SPEC, generation=1, finished=end, now=at(n))
+    for end in ends:
+        assert fold(status, SPEC, generation=1, finished=end, now=at(40)) is status
+    assert status.auth.refused == 2
+
+
 def test_another_secret_or_host_starts_with_a_clean_record():
     """What is remembered of one Secret and host is dropped with it; without credentials nothing is remembered."""
     two = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b"))
