@@ -15,6 +15,7 @@ from typing import Any
 
 import cluster_facts
 import pytest
+from hands import operator_log
 from k8s import Api
 from shop import Shop
 
@@ -94,6 +95,24 @@ def operator(facts: cluster_facts.Facts, run: Callable[..., str]) -> str:
         "90s",
     )
     return SYSTEM
+
+
+@pytest.fixture(scope="session")
+def lives() -> list[str]:
+    """What the operator has logged in its earlier lives, as far as a test ended them on purpose."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def restart(api: Api, operator: str, run: Callable[..., str], lives: list[str]) -> Callable[[], None]:
+    """Give the operator a new pod, and wait until it is ready."""
+
+    def begin_anew() -> None:
+        lives.append(operator_log(api, operator))
+        run("kubectl", "rollout", "restart", "deployment/smtpprobe-operator", "-n", operator)
+        run("kubectl", "rollout", "status", "deployment/smtpprobe-operator", "-n", operator, "--timeout=90s")
+
+    return begin_anew
 
 
 @pytest.fixture(scope="session")

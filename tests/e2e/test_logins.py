@@ -25,7 +25,7 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(operator: str, run: Callable[..., str], make_shop: Callable[[], Shop]) -> Seen:
+def seen(restart: Callable[[], None], make_shop: Callable[[], Shop]) -> Seen:
     """Runs of two probes with one Secret, each after a restart of the operator; then a new password in the Secret."""
     shop, seen = make_shop(), Seen()
     mail = shop.facts.mail
@@ -43,8 +43,7 @@ def seen(operator: str, run: Callable[..., str], make_shop: Callable[[], Shop]) 
     shop.secret("login", USER, "not-the-password")
     for number in range(ROUNDS):
         if number:
-            run("kubectl", "rollout", "restart", "deployment/smtpprobe-operator", "-n", operator)
-            run("kubectl", "rollout", "status", "deployment/smtpprobe-operator", "-n", operator, "--timeout=90s")
+            restart()
         each(number)
     shop.secret("login", USER, mail.users[USER])
     each(ROUNDS)

@@ -18,7 +18,7 @@ from shop import Shop
 from dashboard import ask, empty_queries
 
 ENVELOPE = {"from": "app@corp.test", "to": ["postmaster@outside.test"]}
-USER = "user60@corp.test"
+USER = "user58@corp.test"
 
 
 def reload(url: str) -> None:

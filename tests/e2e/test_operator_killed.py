@@ -30,11 +30,10 @@ def phases(shop: Shop) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def survived(
-    facts: Facts, api: Api, operator: str, run: Callable[..., str], make_shop: Callable[[], Shop]
+    facts: Facts, api: Api, operator: str, restart: Callable[[], None], make_shop: Callable[[], Shop]
 ) -> tuple[Shop, dict[str, Any]]:
     """Probes of a silent server; the operator dies while both sessions last and is away when the short one ends."""
-    run("kubectl", "rollout", "restart", "deployment/smtpprobe-operator", "-n", operator)
-    run("kubectl", "rollout", "status", "deployment/smtpprobe-operator", "-n", operator, "--timeout=90s")
+    restart()
     # After its second death the kubelet makes a container wait for 10 s, longer than the short session lasts.
     killed = kill_operator(api, facts, operator)
     path = f"/api/v1/namespaces/{operator}/pods/{killed['metadata']['name']}"

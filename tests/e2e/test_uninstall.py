@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hands import operator_log
 from k8s import CRD, Api, eventually
 from shop import Shop
 
@@ -20,13 +22,16 @@ def pods(api: Api, namespace: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def left(api: Api, operator: str, run: Callable[..., str], make_shop: Callable[[], Shop]) -> dict[str, Any]:
+def left(
+    api: Api, operator: str, run: Callable[..., str], make_shop: Callable[[], Shop], lives: list[str]
+) -> dict[str, Any]:
     """Uninstall while a session waits for a greeting, then delete the namespace, then the definition; what was seen."""
     shop, other = make_shop(), make_shop()
     shop.probe("hangs", "silent", "plain", timeoutSeconds=120)
     other.probe("kept", "relay", "plain")
     other.judged("kept")
     eventually(lambda: [pod["status"]["phase"] for pod in pods(api, shop.namespace)] == ["Running"], within=60)
+    lives.append(operator_log(api, operator))
     run("helm", "uninstall", "smtpprobe", "-n", operator, "--wait", "--timeout", "60s")
     eventually(lambda: not pods(api, operator), within=60, pause=0.2)
     seen: dict[str, Any] = {"kept": other.get("kept")}
@@ -61,3 +66,11 @@ def test_namespace_goes_while_a_session_hangs(left: dict[str, Any]) -> None:
 def test_definition_goes_with_the_rest(left: dict[str, Any]) -> None:
     """Deleting the definition takes the SmtpProbes along; no finalizer waits for an operator that is not there."""
     assert left["definition"] < GONE_WITHIN
+
+
+def test_operator_never_stumbled(left: dict[str, Any], lives: list[str]) -> None:
+    """Whatever the tests of this tier did to it, its logs tell of no error of its own and of no right that it lacks."""
+    assert left
+    assert all("open: " in life for life in lives)
+    stumbled = re.compile(r"Traceback|a step failed|cannot \w+ resource|never awaited")
+    assert not [line for life in lives for line in life.splitlines() if stumbled.search(line)]
