@@ -72,8 +72,14 @@ def test_alertmanager_is_yaml_and_grafana_is_ini():
             assert read["smtp_smarthost"] == f"smtp.example.com:{one.port}"
             assert read.get("smtp_auth_username") == one.username
             assert read["smtp_require_tls"] is (one.mode is Mode.STARTTLS)
-            ca = one.ca_file if one.mode is not Mode.PLAIN else None
-            assert read.get("smtp_tls_config", {}).get("ca_file") == ca
+            (mail,) = yaml.safe_load(text)["receivers"][0]["email_configs"]
+            ca, name = one.ca_file, one.server_name
+            if one.mode is Mode.PLAIN:
+                ca = name = None
+            assert (mail.get("tls_config", {}).get("ca_file"), mail.get("tls_config", {}).get("server_name")) == (
+                ca,
+                name,
+            )
         ini = configparser.RawConfigParser()
         ini.read_string(snippet("grafana", one).text)
         if ini.has_section("smtp"):
