@@ -72,7 +72,8 @@ class Runner:
         now = self._clock()
         if probe.spec is None:
             return fold.invalid(probe.status, generation=probe.generation, problems=probe.problems, now=now)
-        folded = fold.refold(probe.status, probe.spec, generation=probe.generation, now=now)
+        helo = self._settings.helo_name
+        folded = fold.refold(probe.status, probe.spec, generation=probe.generation, now=now, helo=helo)
         return schedule.stamp(probe, folded, now)
 
     def _announced(self, probe: Probe) -> Status | None:
