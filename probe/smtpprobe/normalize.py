@@ -10,6 +10,8 @@ import re
 
 import msgspec
 
+from smtpprobe import egress
+
 MAX_CHARS = 4096
 _CODE = re.compile(r"([2-5]\d\d)(?:[ \-]|$)")
 # "(535, b'5.7.8 ...')", "said: 550 5.7.1 ...", "SMTPDataError: 554 ...": a client's error around the server's reply
@@ -67,18 +69,15 @@ def normalize(text: str) -> Normal:
 
 
 def quoted_address(text: str) -> str | None:
-    """Return the client address that a server's reply quotes, canonical, or None.
+    """Return the client address that a server's reply quotes, canonical, or None: as ``egress.from_reply`` reads it.
 
-    A client-side error names the server's address, not ours: it counts as none. Where several stand there, the first
-    one counts: servers name the peer before versions, references and HELO names.
+    A client-side error names the server's address, not ours: it counts as none.
     """
     text = text[:MAX_CHARS]
     code, client = _code_of(text)
     if client and not code and not _ENHANCED.match(text.lstrip()):
         return None
-    found = [(m.start(), ip) for m in _IPV4.finditer(text) if (ip := _address(m.group(1)))]
-    found += [(m.start(), ip) for m in _IPV6.finditer(text) if (ip := _address(m.group(1)))]
-    return min(found)[1] if found else None
+    return egress.from_reply(" ".join(text.split()))
 
 
 def recover(text: str) -> str:

@@ -123,6 +123,8 @@ def test_a_folded_reply_reads_as_one_sentence():
         ("550 5.7.1 version 300.1.2.3", None),
         ("5.7.0 Mail relay denied [203.0.113.17].", "203.0.113.17"),
         ("connect to mx.example.com[203.0.113.27]:25: Operation timed out", None),
+        ("550 5.1.1 <x@[192.0.2.1]>: unknown user", None),
+        ("550 5.7.1 Client host [::ffff:203.0.113.9] blocked", "203.0.113.9"),
     ],
 )
 def test_the_quoted_address_is_the_clients(text, address):
