@@ -197,7 +197,6 @@ _ADDRESS_CAUSES: Final = frozenset(
     {Reason.EGRESS_IP_NOT_AUTHORIZED, Reason.EGRESS_IP_BLOCKLISTED, Reason.REVERSE_DNS_MISSING}
 )
 _RELAY_CAUSES: Final = frozenset({Reason.RELAY_DENIED, Reason.EGRESS_IP_NOT_AUTHORIZED})
-_ENVELOPE_STAGES: Final = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT})
 _NAMES_US: Final = re.compile(
     r"\b(?:client host|(?:your|sending|connecting|source) (?:ip|host|server|address|mail server))\b", re.IGNORECASE
 )

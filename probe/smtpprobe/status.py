@@ -27,6 +27,7 @@ from datetime import datetime
 
 import msgspec
 
+from smtpprobe.advice import MAX_CHARS, cut
 from smtpprobe.conditions import Verdict, Verdicts, accepted, judge, unanswered
 from smtpprobe.counsel import advice_for
 from smtpprobe.evidence import failing, location_of, outages_after, result_of
@@ -162,7 +163,7 @@ def invalid(status: Status, *, generation: int, problems: Sequence[Problem], now
         ConditionType.STALLED: refused._replace(status=ConditionStatus.TRUE),
     }
     core = msgspec.structs.replace(
-        _without_verdict(status, generation), advice=Advice(owner="app developer", text=text)
+        _without_verdict(status, generation), advice=Advice(owner="app developer", text=cut(text, MAX_CHARS))
     )
     return limit(
         msgspec.structs.replace(

@@ -280,3 +280,12 @@ def test_an_unusual_port_is_mentioned_and_not_refused():
     texts = [next(c.message for c in folded(of, passed(of)).conditions if c.type == "Accepted") for of in (odd, usual)]
     assert "unusual" in texts[0]
     assert "unusual" not in texts[1]
+
+
+def test_advice_on_an_invalid_spec_has_the_bound_of_all_advice():
+    """However many problems a spec has, the advice is at most 600 characters; the condition names them all."""
+    problems = [Problem(f"envelope.to[{n}]", "write an address such as user@example.com") for n in range(40)]
+    status = invalid(Status(), generation=1, problems=problems, now=NOON)
+    assert status.advice is not None
+    assert len(status.advice.text) <= 600
+    assert "envelope.to[39]" in next(c.message for c in status.conditions if c.type == "Accepted")
