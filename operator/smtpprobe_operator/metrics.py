@@ -106,7 +106,7 @@ def _of_probe(probe: Probe, snapshot: Snapshot) -> Iterator[_Point]:
     status, me = probe.status, (probe.namespace, probe.name)
     if status.summary is not None:  # else what is kept is the answer for another spec, perhaps of another host
         for location in status.locations:
-            yield from _of_location(location, me)
+            yield from _of_location(location, me, paused=status.auth.paused)
     for condition in status.conditions:
         if condition.status in _VALUES:
             yield table.CONDITION, (*me, condition.type), _VALUES[condition.status]
@@ -132,7 +132,7 @@ def _of_probe(probe: Probe, snapshot: Snapshot) -> Iterator[_Point]:
         yield table.INTERVAL, me, interval
 
 
-def _of_location(location: LocationStatus, me: tuple[str, str]) -> Iterator[_Point]:
+def _of_location(location: LocationStatus, me: tuple[str, str], *, paused: bool) -> Iterator[_Point]:
     labels = (*me, location.name)
     yield table.SUCCESS, labels, float(location.outcome is Outcome.PASSED)
     passed: dict[str, bool] = {}
@@ -149,6 +149,9 @@ def _of_location(location: LocationStatus, me: tuple[str, str]) -> Iterator[_Poi
     for stage, good in passed.items():
         yield table.STAGE_SUCCESS, (*labels, stage), float(good)
         yield table.STAGE_DURATION, (*labels, stage), seconds[stage]
+    asked = any(entry.stage == Stage.AUTH for entry in location.stages)
+    if paused and asked and Stage.AUTH not in passed:  # what ended before the login lifts no pause and no alert
+        yield table.STAGE_SUCCESS, (*labels, Stage.AUTH), 0.0
     answer = result_of(location)
     if answer is not None and answer.tls is not None and answer.tls.chain:
         yield table.CERTIFICATE_NOT_AFTER, labels, answer.tls.chain[0].not_after.timestamp()

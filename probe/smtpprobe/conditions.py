@@ -93,6 +93,10 @@ def judge(spec: Spec, result: ProbeResult, auth: AuthPause) -> Verdicts:
         del found[ConditionType.MESSAGE_ACCEPTED]
     if result.auth.paused and result.verdict is not None:
         found[ConditionType.AUTHENTICATED] = _login_paused(result.verdict.reason, result.message, auth)
+    elif auth.paused and found[ConditionType.AUTHENTICATED].reason == StateReason.NOT_REACHED:
+        since = f"{auth.last_attempt:%Y-%m-%d %H:%M} UTC" if auth.last_attempt else "an earlier run"
+        text = f"login paused since the refusal of {since}; this session ended before the login"
+        found[ConditionType.AUTHENTICATED] = _login_paused(auth.reason or Reason.UNKNOWN, text, auth)
     found[ConditionType.EGRESS_AUTHORIZED] = _egress_authorized(result)
     found[ConditionType.EGRESS_EXPECTED] = egress_expected(spec, result)
     if result.verdict is None:
@@ -183,7 +187,7 @@ def _refused(reason: Reason, message: str) -> Verdict:
     return Verdict(status, reason, message)
 
 
-def _login_paused(reason: Reason, message: str, auth: AuthPause) -> Verdict:
+def _login_paused(reason: str, message: str, auth: AuthPause) -> Verdict:
     said = f"; it said: {auth.message}" if auth.message else ""
     return Verdict(ConditionStatus.FALSE, reason, f"{message}{said}")
 

@@ -114,6 +114,21 @@ def test_auth_stays_0_through_the_pause():
         assert found["smtpprobe_failure_reason", ("reason", "BadCredentials")] == 1
 
 
+def test_a_session_that_ends_before_the_login_does_not_lift_the_pause():
+    """While logins are paused a closed port leaves Authenticated False and stage auth 0, so that the alert stays."""
+    path = refused(SPEC, Reason.CONNECT_TIMEOUT, Stage.CONNECT, at(0), code=None)
+    me = ran(bad_login(SPEC, at(-60)), bad_login(SPEC, at(-30)), path)
+    found = scrape(me)
+    assert found[STAGE_AUTH] == 0
+    assert found["smtpprobe_condition", ("condition", "Authenticated")] == 0
+    assert found["smtpprobe_failure_reason", ("reason", "ConnectTimeout")] == 1
+    condition = next(c for c in me.status.conditions if c.type is ConditionType.AUTHENTICATED)
+    assert condition.reason == "BadCredentials"
+    assert "11:30" in condition.message
+    once = scrape(ran(bad_login(SPEC, at(-30)), path))
+    assert STAGE_AUTH not in once
+
+
 def test_an_error_keeps_the_last_answer_and_shows_its_reason():
     """A run that could not take place changes success, stages and last run in nothing; the reason is the Error's."""
     before = scrape(ran(passed(SPEC, at(-30))))
