@@ -22,7 +22,7 @@ help:
 $(BIN)/.demo: pyproject.toml constraints/constraints.txt
 	@echo '… installing into .venv (about half a minute, once)' >&2
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q -c constraints/constraints.txt pip hatchling editables
+	@$(BIN)/python -m pip install -q -U -c constraints/constraints.txt pip hatchling editables
 	@$(BIN)/python -m pip install -q -c constraints/constraints.txt --no-build-isolation -e '.[operator]' aiosmtpd
 	@touch $@
 
