@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests and benchmarks have a cluster of their own and must never find somebody's production.
 unexport KUBECONFIG
 
-.PHONY: help demo test lint bench fuzz cluster-demo format clean
+.PHONY: help demo test lint bench fuzz cluster-demo format pins clean
 
 help:
 	@echo 'make demo          a minute without a cluster: what SmtpProbe shows, on embedded mail servers'
@@ -59,6 +59,13 @@ fuzz: $(BIN)/.dev
 
 cluster-demo: $(BIN)/.dev
 	@$(LAUNCH) --nodes 2 --mail --prometheus -- $(BIN)/python tests/cluster/demo_shell.py
+
+# Take the newest versions that pyproject.toml allows and write them down.
+pins:
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install -q -U pip hatchling editables aiosmtpd
+	$(BIN)/python -m pip install -q -U --no-build-isolation -e '.[operator]' --group dev
+	{ echo '# Every version that the project installs, for pip -c. Renew with: make pins'; $(BIN)/python -m pip freeze --all --exclude-editable; } > constraints/constraints.txt
 
 clean:
 	rm -rf .venv build dist

@@ -54,6 +54,16 @@ def in_turn(commands: Sequence[Command], runs: int) -> dict[str, list[Sample]]:
     return samples
 
 
+class BoundPassedError(Exception):
+    """A figure is over its bound; the text names both."""
+
+
+def hold(name: str, figure: float, bound: float) -> None:
+    """Raise BoundPassedError where a figure is over its bound: a benchmark that cannot fail says nothing."""
+    if figure > bound:
+        raise BoundPassedError(f"{name}: {figure:.2f} is over the bound {bound:g}")
+
+
 def median(values: Sequence[float]) -> float:
     """Return the median of at least one value."""
     return statistics.median(values)

@@ -13,11 +13,11 @@ import msgspec
 
 from smtpprobe import spec as specs
 from smtpprobe.advice import AdviceFacts, advise
-from smtpprobe.cli import UsageError, colour_wanted
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import ProbeRequest, ProbeResult, StageResult, TranscriptLine
 from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report
 from smtpprobe.session import probe
+from smtpprobe.usage import UsageError, colour_wanted
 from smtpprobe.vocabulary import Mode, StageOutcome
 
 STANDS_FOR = {25: Mode.PLAIN, 465: Mode.SMTPS, 2465: Mode.SMTPS}

@@ -16,14 +16,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from smtpprobe.output import Output, no_result
+from smtpprobe.usage import USAGE_ERROR, UsageError
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Reason
 
-USAGE_ERROR = 3
 COMMANDS = ("check", "try", "explain", "ses-password", "settings")
-
-
-class UsageError(Exception):
-    """Arguments that cannot be used; the text names the argument and what to write instead."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -133,11 +129,6 @@ def _add_rendering(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lang", choices=["en", "ko"], default="en", help="language of the advice")
     command.add_argument("--output", "-o", choices=list(Output), default=Output.TEXT)
     command.add_argument("--no-progress", action="store_true", help="no stage lines on stderr while the session runs")
-
-
-def colour_wanted() -> bool:
-    """Say whether stdout is a terminal that wants colour (NO_COLOR is obeyed)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,8 +11,8 @@ import yaml
 
 from smtpprobe import explain as explaining
 from smtpprobe.advice import Lang
-from smtpprobe.cli import USAGE_ERROR, UsageError, colour_wanted
 from smtpprobe.output import Output
+from smtpprobe.usage import USAGE_ERROR, UsageError, colour_wanted
 from smtpprobe.vocabulary import Reason
 
 

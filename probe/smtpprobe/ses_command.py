@@ -5,8 +5,8 @@ import getpass
 import sys
 
 from smtpprobe import ses
-from smtpprobe.cli import UsageError
 from smtpprobe.credentials import read_password
+from smtpprobe.usage import UsageError
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

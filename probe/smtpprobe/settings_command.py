@@ -8,11 +8,11 @@ from typing import TextIO
 
 import msgspec
 
-from smtpprobe.cli import UsageError
 from smtpprobe.model import ProbeRequest, ProbeResult
 from smtpprobe.output import Output
 from smtpprobe.plan import by_port
 from smtpprobe.settings import Snippet, Working, clients, snippet
+from smtpprobe.usage import UsageError
 from smtpprobe.vocabulary import Mechanism, Mode, Outcome
 
 

@@ -12,7 +12,6 @@ import yaml
 
 from smtpprobe import spec as specs
 from smtpprobe.check import progress, report_of, show
-from smtpprobe.cli import UsageError
 from smtpprobe.credentials import Problem, read as read_credentials
 from smtpprobe.manifests import Bundle, Manifest, ManifestError, mount, read
 from smtpprobe.model import ProbeRequest, TranscriptLine
@@ -20,6 +19,7 @@ from smtpprobe.output import EXIT_CODES, Output, Report, broken
 from smtpprobe.resource import RunRef, Spec, Status, encode_status
 from smtpprobe.session import probe
 from smtpprobe.status import Finished, fold, invalid
+from smtpprobe.usage import UsageError
 from smtpprobe.vocabulary import Reason
 
 
