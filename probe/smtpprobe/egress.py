@@ -312,10 +312,16 @@ def _may_be_local(recipient: str, facts: EgressFacts) -> bool:
     domain = _domain(recipient)
     sender = _domain(facts.envelope.mail_from) if facts.envelope else ""
     servers = [facts.host, first_word(facts.banner), first_word(facts.ehlo_line)]
+    names = [server.lower().strip(".") for server in servers if server]
     exchangers = {name.lower().rstrip(".") for name in facts.mx_names}
-    if any(server.lower().rstrip(".") in exchangers for server in servers if server):
+    if any(server in exchangers for server in names):
         return True
-    return not domain or any(same_domain_or_parent(domain, name) for name in (*servers, sender) if name)
+    if not domain or any(same_domain_or_parent(domain, name) for name in (*names, sender) if name):
+        return True
+    # mail.example.com serves shop.example.com as likely as example.com; a single label above it is no owner's.
+    parents = [name.partition(".")[2] for name in names]
+    above = [*names, *(parent for parent in parents if "." in parent)]
+    return any(same_domain_or_parent(name, domain) for name in above)
 
 
 def same_domain_or_parent(domain: str, name: str) -> bool:

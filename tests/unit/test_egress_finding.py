@@ -183,6 +183,17 @@ ROWS = {
         UNKNOWN,
         "RecipientMayBeLocal",
     ),
+    "c: a sister of the server's name": (accepted("x@shop.example.net"), UNKNOWN, "RecipientMayBeLocal"),
+    "c: below the server's name": (
+        accepted("x@eu.corp.example", host="corp.example"),
+        UNKNOWN,
+        "RecipientMayBeLocal",
+    ),
+    "c: only the top label in common": (
+        accepted("x@elsewhere.example", host="relay.example", banner="", ehlo_line=""),
+        TRUE,
+        "RelayAcceptedNoControl",
+    ),
     "c: another MX": (
         accepted("x@elsewhere.example", mx_names=("mx.elsewhere.example",)),
         TRUE,
