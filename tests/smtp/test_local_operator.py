@@ -47,6 +47,8 @@ class Local:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
+            if number != signal.SIGKILL:  # before this line it does not listen to signals yet
+                eventually("metrics line", lambda: any(x.startswith("metrics: ") for x in self.err))
             self.process.send_signal(number)
         code = self.process.wait(60)
         for thread in self._threads:
