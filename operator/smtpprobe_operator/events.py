@@ -104,6 +104,8 @@ def _outcome(before: Status, after: Status) -> tuple[_Event, ...]:
 def _login(before: Status, after: Status) -> tuple[_Event, ...]:
     old, new = before.auth, after.auth
     found: list[_Event] = []
+    if new.refused and new.fingerprint is None:
+        return ()  # a pod was lost and perhaps a login with it: ProbeError tells it
     if new.refused and new.last_attempt != old.last_attempt and (not old.refused or old.reason != new.reason):
         found.append((WARNING, "AuthenticationRejected", "Login", f"{new.reason}: {new.message or ''}"))
     if new.paused and not old.paused:

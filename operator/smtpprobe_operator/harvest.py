@@ -4,6 +4,7 @@ A pod that finished is read; one that does not start is explained from the pod, 
 could not run is ``Outcome.ERROR`` with a reason of the group "could not run": never a verdict on the mail server.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from smtpprobe.codec import ResultUnreadable, decode_result
-from smtpprobe.model import ProbeResult, Verdict
+from smtpprobe.model import AuthFacts, ProbeResult, Verdict
 from smtpprobe.resource import RunRef
 from smtpprobe.status import Finished
 from smtpprobe.vocabulary import Outcome, Reason
@@ -26,6 +27,8 @@ Json = dict[str, Any]
 
 # What can pass by itself gets time to before it is the verdict.
 _PATIENCE = {Reason.ADMISSION_DENIED: 20.0, Reason.RESOURCE_QUOTA_EXCEEDED: 60.0}
+_NO_LOGIN = AuthFacts()
+_NOT_STARTED = {"StartError", "ContainerCannotRun"}
 _NEVER_PULLED = {"ErrImageNeverPull", "InvalidImageName"}
 _NOT_PULLED = {
     "ErrImagePull",
@@ -91,7 +94,8 @@ def read_pod(sighting: Sighting, now: datetime) -> Finished:
         reason, text = _why_silent(status, terminated)
     except ResultUnreadable as error:
         reason, text = Reason.RESULT_UNREADABLE, f"the pod's termination message cannot be read: {error}"
-    return _finished(sighting, error_result(reason, text, started, ended))
+    auth = lost_login(sighting.job) if _ran(status) else _NO_LOGIN
+    return _finished(sighting, error_result(reason, text, started, ended, auth))
 
 
 def _why_silent(status: Json, terminated: Json) -> tuple[Reason, str]:
@@ -199,11 +203,30 @@ def created(job: Json, default: datetime) -> datetime:
     return _time((job.get("metadata") or {}).get("creationTimestamp")) or default
 
 
-def error_result(reason: Reason, message: str, started: datetime, ended: datetime) -> ProbeResult:
+def lost_login(job: str) -> AuthFacts:
+    """Tell of a run whose container ran and whose end nobody knows: its login, if it was asked for one, was sent.
+
+    The salt marks the run and the fingerprint is unknown; a spec without credentials makes nothing of it.
+    """
+    return AuthFacts(sent=True, refused=True, salt=hashlib.sha256(job.encode()).hexdigest()[:32])
+
+
+def given_up(job_name: str, pods: Sequence[Json], reason: Reason) -> AuthFacts:
+    """Return what is to be thought of the login of a run that ``explain`` gave up: sent, where its pod may have run."""
+    gone = not pods and reason in {Reason.RESULT_LOST, Reason.POD_LOST}
+    ran = any(_ran(pod.get("status") or {}) for pod in pods)
+    return lost_login(job_name) if gone or ran else _NO_LOGIN
+
+
+def error_result(
+    reason: Reason, message: str, started: datetime, ended: datetime, auth: AuthFacts = _NO_LOGIN
+) -> ProbeResult:
     """Make the result of a run that could not run or be read."""
     verdict = Verdict(reason=reason, rule="operator")
     text = " ".join(message.split())[:600]
-    return ProbeResult(outcome=Outcome.ERROR, started_at=started, finished_at=ended, verdict=verdict, message=text)
+    return ProbeResult(
+        outcome=Outcome.ERROR, started_at=started, finished_at=ended, verdict=verdict, message=text, auth=auth
+    )
 
 
 def _finished(sighting: Sighting, result: ProbeResult) -> Finished:
@@ -217,6 +240,12 @@ def _state(status: Json, kind: str) -> Json:
         if container.get("name") == CONTAINER:
             return dict((container.get("state") or {}).get(kind) or {})
     return {}
+
+
+def _ran(status: Json) -> bool:
+    """Whether the probe's container has started, as far as its node has told."""
+    terminated = _state(status, "terminated")
+    return bool(_state(status, "running")) or (bool(terminated) and terminated.get("reason") not in _NOT_STARTED)
 
 
 def _last_seen(event: Json) -> str:

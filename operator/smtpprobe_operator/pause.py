@@ -5,15 +5,14 @@ pod compares: credentials that changed since are tried at the next run, whatever
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from smtpprobe.model import RefusedLogin
-from smtpprobe.refusals import REFUSALS_FOR_GOOD, REFUSALS_THAT_PAUSE, login_target, total, valid
+from smtpprobe.refusals import REFUSALS_FOR_GOOD, REFUSALS_THAT_PAUSE, SPACING, login_target, total, valid
 from smtpprobe.resource import AuthPause, RunRef
 from smtpprobe.vocabulary import Reason
 from smtpprobe_operator.registry import Probe
 
-SPACING = timedelta(minutes=15)
 LOGINS_AT_ONCE = 2
 
 
@@ -29,13 +28,14 @@ def login_policy(me: Probe, siblings: Sequence[Probe], now: datetime, *, run: Ru
     records = _records(me, siblings, target)
     if not records:
         return None
-    last = max(records, key=lambda record: record.last_attempt or now)
+    last = max(records, key=lambda record: (record.last_attempt or now, record.fingerprint is not None))
     paused = any(record.paused for record in records) or total(records) >= REFUSALS_THAT_PAUSE
     at = last.last_attempt or now
-    if not last.salt or not last.fingerprint or not (paused or now - at < SPACING):
+    # One lost login is spaced by ``schedule``, so that a pod's eviction is no failed session of its siblings.
+    if not last.salt or not (paused or (last.fingerprint and now - at < SPACING)):
         return None
     reason = Reason(last.reason) if last.reason in set(Reason) else Reason.UNKNOWN
-    return RefusedLogin(salt=last.salt, fingerprint=last.fingerprint, reason=reason, since=at)
+    return RefusedLogin(salt=last.salt, fingerprint=last.fingerprint or "", reason=reason, since=at)
 
 
 def may_start(me: Probe, siblings: Sequence[Probe], in_flight: int) -> bool:

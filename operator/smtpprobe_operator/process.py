@@ -11,13 +11,15 @@ from pathlib import Path
 import msgspec
 
 from smtpprobe.codec import ResultUnreadable, decode_result, encode_request
+from smtpprobe.credentials import new_salt
 from smtpprobe.manifests import Bundle, Manifest, ManifestError
-from smtpprobe.model import ProbeResult, RefusedLogin, Verdict
+from smtpprobe.model import AuthFacts, ProbeResult, RefusedLogin, Verdict
 from smtpprobe.resource import Spec
 from smtpprobe.trial import lay_out
 from smtpprobe.vocabulary import Outcome, Reason
 
 GRACE_SECONDS = 30.0
+_NO_LOGIN = AuthFacts()
 PASSED_ON = ("PATH", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "TMPDIR")
 
 
@@ -63,7 +65,7 @@ class ProbeProcess:
         try:
             await asyncio.wait_for(process.wait(), within)
         except TimeoutError:
-            return _error(Reason.DEADLINE_EXCEEDED, f"the probe ran longer than {within:g} s")
+            return _error(Reason.DEADLINE_EXCEEDED, f"the probe ran longer than {within:g} s", _lost_login())
         finally:
             if process.returncode is None:
                 process.kill()
@@ -75,10 +77,17 @@ def _result_in(log: Path, code: int | None) -> ProbeResult:
     try:
         return decode_result(log.read_bytes())
     except (OSError, ResultUnreadable) as error:
-        return _error(Reason.RESULT_UNREADABLE, f"the probe ended with {code}: {error}")
+        return _error(Reason.RESULT_UNREADABLE, f"the probe ended with {code}: {error}", _lost_login())
 
 
-def _error(reason: Reason, message: str) -> ProbeResult:
+def _lost_login() -> AuthFacts:
+    """Count the login of a process that ended without a word: it may have been sent."""
+    return AuthFacts(sent=True, refused=True, salt=new_salt())
+
+
+def _error(reason: Reason, message: str, auth: AuthFacts = _NO_LOGIN) -> ProbeResult:
     now = datetime.now(UTC)
     verdict = Verdict(reason=reason, rule="local")
-    return ProbeResult(outcome=Outcome.ERROR, started_at=now, finished_at=now, verdict=verdict, message=message)
+    return ProbeResult(
+        outcome=Outcome.ERROR, started_at=now, finished_at=now, verdict=verdict, message=message, auth=auth
+    )

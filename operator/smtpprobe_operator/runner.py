@@ -125,9 +125,8 @@ class Runner:
             return
         flight.started = harvest.created(job, flight.started)
         if not pods and (said := harvest.job_failed(job)):
-            result = harvest.error_result(
-                Reason.RESULT_LOST, f"its pod is gone, its Job has ended: {said}", flight.started, self._clock()
-            )
+            text, auth = f"its pod is gone, its Job has ended: {said}", harvest.lost_login(flight.job)
+            result = harvest.error_result(Reason.RESULT_LOST, text, flight.started, self._clock(), auth)
             await self._finish(flight.uid, _ended(flight.run, result))
 
     # -------------------------------------------------------------------------------------------------- under way
@@ -147,7 +146,8 @@ class Runner:
         if found is None:
             return
         reason, text = found
-        result = harvest.error_result(reason, text, flight.started, now)
+        auth = harvest.given_up(flight.job, pods, reason)
+        result = harvest.error_result(reason, text, flight.started, now, auth)
         # Deleted first: a pod that starts after its run was given up would be a session that nobody counts.
         await self._kube.delete_job(flight.namespace, flight.job)
         await self._finish(flight.uid, _ended(flight.run, result))

@@ -10,6 +10,7 @@ interval           ``slot:N``                           at N = hash(uid) + n int
 cron               ``slot:N``                           at N by the clock of the time zone
 =================  ===================================  ====================================================
 
+A pod that was lost may have logged in: the next such run waits 15 minutes.
 A slot may be late by half an interval, at most an hour; an older one is passed over. After equal failures in a row an
 interval doubles up to an hour (never below itself), until the spec changes, somebody asks for a run, or it passes.
 """
@@ -22,6 +23,7 @@ from typing import NamedTuple
 import msgspec
 
 from smtpprobe import cron
+from smtpprobe.refusals import next_login
 from smtpprobe.resource import LastRun, RunRef, Spec, Status
 from smtpprobe.spec import DEFAULT_INTERVAL, interval_seconds
 from smtpprobe.status import needs_run, run_digest
@@ -151,7 +153,9 @@ def _plan(probe: Probe, now: datetime) -> _Planned | None:
     if last.outcome is not Outcome.ERROR:
         return slot
     retry_at = (last.finished_at or now) + retry_after_error(last.attempt)
-    if slot and slot.at < retry_at:
+    login_at = next_login(probe.status.auth, spec)
+    retry_at = max(retry_at, login_at) if login_at else retry_at
+    if slot and slot.at < retry_at and (login_at is None or slot.at >= login_at):
         return slot._replace(attempt=last.attempt + 1)
     return _Planned(retry_at, last.trigger, "retry", last.attempt + 1)
 

@@ -90,13 +90,22 @@ class Login:
 
     async def _paused(self) -> Fault | None:
         refused = self._request.refused
-        if refused is None or self._fingerprint is None or await self._fingerprint != refused.fingerprint:
+        if refused is None or self._fingerprint is None:
+            return None
+        mark = await self._fingerprint
+        if refused.fingerprint and mark != refused.fingerprint:
             return None
         self.facts = msgspec.structs.replace(self.facts, paused=True)
         detail = (
             f"login paused: these are the credentials that the server refused ({refused.reason}) at "
             f"{refused.since:%Y-%m-%d %H:%M} UTC. Change the Secret, or allow one login with run-now"
         )
+        if not refused.fingerprint:
+            self.facts = msgspec.structs.replace(self.facts, salt=refused.salt, fingerprint=mark)
+            detail = (
+                f"login paused: the pod that may have logged in at {refused.since:%Y-%m-%d %H:%M} UTC was lost, and "
+                "the login before it did not succeed either. Allow one login with run-now"
+            )
         return Fault(Verdict(reason=refused.reason, rule="pause:login"), detail, notes=frozenset({Note.NOT_SENT}))
 
     async def _cancel(self, talk: Dialogue, limit: Limit, problem: str) -> Fault:

@@ -61,7 +61,8 @@ class RefusedLogin(Value, frozen=True, kw_only=True):
     """Credentials that the server refused before: while the mounted ones match, AUTH is not sent.
 
     ``fingerprint`` is 16 bits (4 hex digits) of PBKDF2-HMAC-SHA256 over username NUL password with ``salt``
-    (hex, 16 bytes), 600,000 rounds: it notices a change and confirms no guess.
+    (hex, 16 bytes), 600,000 rounds: it notices a change and confirms no guess. Empty where the pod that logged in was
+    lost: then AUTH is not sent whatever is mounted, and ``AuthFacts`` says the fingerprint.
     """
 
     salt: str
@@ -191,7 +192,8 @@ class AuthFacts(Value, frozen=True, kw_only=True):
     r"""What became of the login; never the credentials.
 
     ``refused``: AUTH was sent and neither 235 nor a refusal that the server called temporary came back; ``salt`` and
-    ``fingerprint`` (see ``RefusedLogin``) are set then. ``user_shape`` is ``bare``, ``address`` or ``domain``
+    ``fingerprint`` (see ``RefusedLogin``) are set then. The login of a lost pod counts as refused with a ``salt``
+    alone; the next session, ``paused`` for it, says both. ``user_shape`` is ``bare``, ``address`` or ``domain``
     (``DOMAIN\\user``).
     """
 

@@ -3,10 +3,13 @@
 A login counts as refused unless 235 came or the server called it temporary (``AuthFacts.refused``). Reasons that
 another try makes worse (``REASONS[...].pause``) pause at once, others after two in a row, counted over all probes of
 the namespace with the same Secret and host. A success, or changed credentials, begin anew.
+
+A pod that was lost may have sent its login, so it counts; nobody knows its fingerprint. While such a login pauses, the
+next pod sends none whatever is mounted, and says the fingerprint: from then on a change is noticed again.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -16,6 +19,7 @@ from smtpprobe.vocabulary import REASONS, Outcome, Reason, Stage
 
 REFUSALS_THAT_PAUSE = 2
 REFUSALS_FOR_GOOD = 3
+SPACING = timedelta(minutes=15)
 
 
 def login_target(spec: Spec) -> str | None:
@@ -44,8 +48,16 @@ def after_run(
     if auth.refused:
         return _refused(pause, result, at, shared)
     if auth.paused:
-        return _newest((pause, *valid(shared, target))) or pause
+        known = _newest((pause, *valid(shared, target))) or pause
+        learnt = known.refused and known.fingerprint is None and known.salt == auth.salt
+        return msgspec.structs.replace(known, fingerprint=auth.fingerprint) if learnt else known
     return pause
+
+
+def next_login(pause: AuthPause, spec: Spec) -> datetime | None:
+    """Return before when no retry may log in, as the last login was lost with its pod; None where nothing waits."""
+    lost = pause.refused and not pause.paused and pause.fingerprint is None and pause.target == login_target(spec)
+    return pause.last_attempt + SPACING if lost and pause.last_attempt else None
 
 
 def valid(records: Iterable[AuthPause], target: str) -> tuple[AuthPause, ...]:
@@ -68,16 +80,21 @@ def total(records: Iterable[AuthPause]) -> int:
 
 def _refused(pause: AuthPause, result: ProbeResult, at: datetime, shared: Sequence[AuthPause]) -> AuthPause:
     auth, reason, message = result.auth, Reason.UNKNOWN, result.message
+    lost = auth.fingerprint is None
+    if lost and pause.salt == auth.salt:
+        return pause
     if result.outcome is Outcome.ERROR:
-        message = f"AUTH was sent and no answer is known: {message}"
+        sent = "a login may have been" if lost else "AUTH was"
+        message = f"{sent} sent and no answer is known: {message}"
     elif result.verdict is not None and result.stage is Stage.AUTH:
         reason = result.verdict.reason
-    changed = pause.salt is not None and pause.salt == auth.salt and pause.fingerprint != auth.fingerprint
+    comparable = not lost and pause.fingerprint is not None
+    changed = comparable and pause.salt == auth.salt and pause.fingerprint != auth.fingerprint
     before = AuthPause(target=pause.target) if changed else pause
     # Another salt cannot be compared, so it counts as the same credentials: too careful rather than one login too many.
     record = AuthPause(
         target=pause.target,
-        refused=before.refused + 1,
+        refused=before.refused + (0 if lost and before.paused else 1),
         reason=reason,
         message=message,
         last_attempt=at,
@@ -92,7 +109,8 @@ def _refused(pause: AuthPause, result: ProbeResult, at: datetime, shared: Sequen
 
 
 def _newest(records: Iterable[AuthPause]) -> AuthPause | None:
-    return max((record for record in records if record.refused), key=_when, default=None)
+    refused = (record for record in records if record.refused)
+    return max(refused, key=lambda record: (_when(record), record.fingerprint is not None), default=None)
 
 
 def _when(record: AuthPause) -> float:

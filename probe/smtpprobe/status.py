@@ -215,8 +215,9 @@ def count_login(
 
 def _given_up(status: Status, finished: Finished, now: datetime) -> bool:
     """Whether a known run is remembered as an Error, and its pod says now that its login was refused."""
-    run, result, counted = finished.run, finished.result, status.auth.last_attempt
-    if not result.auth.refused or (counted and counted >= min(result.finished_at, now).replace(microsecond=0)):
+    run, result, ended = finished.run, finished.result, min(finished.result.finished_at, now).replace(microsecond=0)
+    counted = (status.auth.last_attempt, status.auth.last_success)
+    if not result.auth.refused or result.auth.fingerprint is None or any(at and at >= ended for at in counted):
         return False
     mark = (run.trigger, run.generation, run.attempt)
     return any((e.trigger, e.generation, e.attempt) == mark and e.outcome is Outcome.ERROR for e in status.history)

@@ -172,6 +172,17 @@ def test_refused_credentials_are_not_sent_again(mode: Mode) -> None:
     assert [e.outcome for e in result.stages if e.stage is Stage.AUTH] == [StageOutcome.SKIPPED]
 
 
+def test_no_login_is_sent_after_one_that_was_lost_with_its_pod() -> None:
+    """Nobody knows what the lost pod sent, so nothing is sent; the result says which credentials that holds for."""
+    mode, refused = Mode.STARTTLS, msgspec.structs.replace(refused_login(PASSWORD), fingerprint="")
+    with Hostile(["@hello AUTH PLAIN"], mode.value, pki().contexts) as server:
+        result = run(request(server.port, mode, refused=refused))
+    assert server.logins == 0
+    assert (result.auth.paused, result.auth.sent) == (True, False)
+    assert (result.auth.salt, result.auth.fingerprint) == (SALT, refused_login(PASSWORD).fingerprint)
+    assert "run-now" in result.message
+
+
 @ALL_MODES
 def test_new_credentials_are_tried(mode: Mode) -> None:
     """Other credentials than the refused ones are sent at once."""

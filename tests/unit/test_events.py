@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from runs_made import NOON, bad_login, error, finished, login_spec, passed, probe, refused, skipped_login
 
-from smtpprobe.model import EgressFinding
+from smtpprobe.model import AuthFacts, EgressFinding
 from smtpprobe.resource import Status
 from smtpprobe.spec import Problem
 from smtpprobe.status import fold, invalid, refold, running
@@ -77,6 +77,17 @@ NOT_AUTHORIZED = EgressFinding(status=ConditionStatus.FALSE, reason=EgressReason
 def test_a_story_tells_each_transition_once(results, expected):
     """Failure, another reason, recovery, Errors, refusals, pause, egress: an event when it begins, none while it lasts."""
     assert told(*results) == expected
+
+
+def test_a_lost_login_is_told_by_its_error_alone():
+    """Pods that are killed one after the other make one ProbeError, though the second pauses the logins."""
+    lost = [
+        msgspec.structs.replace(
+            error(Reason.OUT_OF_MEMORY, at(n)), auth=AuthFacts(sent=True, refused=True, salt=f"{n}")
+        )
+        for n in (0, 30)
+    ]
+    assert told(*lost) == [["ProbeError"], []]
 
 
 def test_a_new_spec_that_fails_in_the_same_way_is_told():

@@ -86,6 +86,44 @@ def test_pod_without_result_is_an_error(status, reason):
     assert found.stages == ()
 
 
+RAN = {"startedAt": "2026-03-01T11:59:10Z", "finishedAt": "2026-03-01T11:59:30Z", "exitCode": 137}
+
+
+@pytest.mark.parametrize(
+    ("status", "sent"),
+    [
+        (container(terminated={**RAN, "reason": "OOMKilled"}), True),
+        (container(terminated={**RAN, "reason": "Error", "message": "{"}), True),
+        ({"reason": "Evicted", **container(terminated={**RAN, "reason": "Error"})}, True),
+        ({"reason": "NodeLost", **container(running={"startedAt": "2026-03-01T11:59:10Z"})}, True),
+        ({"reason": "Evicted"}, False),
+        ({"reason": "NodeShutdown", **container(waiting={"reason": "ContainerCreating"})}, False),
+        (container(terminated={**RAN, "reason": "StartError"}), False),
+    ],
+)
+def test_a_container_that_ran_may_have_logged_in(status, sent):
+    """A pod that started its container and left no result counts as a login that was sent, each with a mark of its own."""
+    found = read({"phase": "Failed", **status}).result.auth
+    assert (found.sent, found.refused, found.fingerprint) == (sent, sent, None)
+    assert (found.salt is not None) is sent
+    assert harvest.lost_login("smtpprobe-x").salt != harvest.lost_login("smtpprobe-y").salt
+
+
+def test_a_run_that_was_given_up_counts_where_it_may_have_run():
+    """A node that went silent and a pod or Job that is gone may have logged in; a pod that never started did not."""
+    running = pod({"phase": "Running", **container(running={"startedAt": "2026-03-01T11:59:10Z"})})
+    waits = pod({"phase": "Pending", **container(waiting={"reason": "ErrImagePull"})})
+    assert harvest.given_up("job", [running], Reason.POD_LOST).sent
+    assert harvest.given_up("job", [], Reason.RESULT_LOST).sent
+    assert harvest.given_up("job", [], Reason.POD_LOST).sent
+    for pods, reason in (
+        ([waits], Reason.IMAGE_PULL_FAILED),
+        ([], Reason.ADMISSION_DENIED),
+        ([], Reason.DEADLINE_EXCEEDED),
+    ):
+        assert not harvest.given_up("job", pods, reason).sent
+
+
 def test_pods_of_others_are_not_ours():
     """A pod without our labels or with an unreadable run is nobody's."""
     assert harvest.sight(pod({}, labels={})) is None

@@ -12,6 +12,7 @@ from smtpprobe.refusals import after_run, login_target, total
 from smtpprobe.resource import AuthPause, RunRef, Status
 from smtpprobe.status import fold, run_digest
 from smtpprobe.vocabulary import Reason, Stage
+from smtpprobe_operator import schedule
 from smtpprobe_operator.pause import login_policy, may_start
 
 SPEC = login_spec()
@@ -84,6 +85,59 @@ def test_a_login_without_a_known_end_counts():
     pause = after(AuthPause(), lost)
     assert (pause.refused, pause.reason) == (1, "Unknown")
     assert "no answer is known" in (pause.message or "")
+
+
+def lost_pod(when, mark: str):
+    facts = AuthFacts(sent=True, refused=True, salt=mark)
+    return msgspec.structs.replace(error(Reason.OUT_OF_MEMORY, when, "out of memory"), auth=facts)
+
+
+def test_a_lost_pod_counts_as_a_login_until_one_succeeds():
+    """Refused, then a pod that was killed: no third login. The same lost pod read again counts once; 235 forgets it."""
+    one = after(AuthPause(), bad_login(SPEC, at(0)))
+    two = after(one, lost_pod(at(30), "aa"))
+    assert (two.refused, two.paused, two.fingerprint) == (2, True, None)
+    assert after(two, lost_pod(at(30), "aa")) == two
+    told = login_policy(having(two), (), at(9000), run=SLOT)
+    assert told is not None
+    assert (told.salt, told.fingerprint) == ("aa", "")
+    assert after(two, passed(SPEC, at(60))) == AuthPause(target=TARGET, last_success=at(60))
+    assert after_run(two, spec(), lost_pod(at(40), "bb"), at=at(40)) == AuthPause()
+
+
+def test_lost_pods_of_siblings_add_up():
+    """Two probes lose one pod each in the same second, as a node goes: two logins, so no third."""
+    a = after(AuthPause(), lost_pod(at(0), "aa"))
+    b = after(AuthPause(), lost_pod(at(0), "bb"))
+    assert total((a, b)) == 2
+    assert login_policy(having(a, uid="a"), (having(b, uid="b"),), at(60), run=SLOT) is not None
+    assert login_policy(having(a, uid="a"), (), at(60), run=SLOT) is None
+
+
+def test_the_session_after_lost_pods_says_which_credentials_are_paused():
+    """Nobody knows what a lost pod sent: the next session sends nothing, and from then on a changed Secret is noticed."""
+    two = after(AuthPause(), lost_pod(at(0), "aa"), lost_pod(at(30), "bb"))
+    facts = AuthFacts(paused=True, salt="bb", fingerprint="beef")
+    three = after(two, msgspec.structs.replace(skipped_login(SPEC, at(60)), auth=facts))
+    assert three == msgspec.structs.replace(two, fingerprint="beef")
+    told = login_policy(having(three), (), at(61), run=SLOT)
+    assert told is not None
+    assert told.fingerprint == "beef"
+
+
+def test_the_retry_after_a_lost_pod_waits_15_minutes():
+    """Not 30 s: the login may have been sent. An Error without a container that ran is retried after 30 s as ever."""
+    for result, seconds in ((lost_pod(NOON, "aa"), 900), (error(Reason.POD_LOST, NOON), 30)):
+        status = fold(Status(), SPEC, generation=1, finished=finished(SPEC, result), now=NOON)
+        assert schedule.next_run(probe(SPEC, status), NOON) == NOON + timedelta(seconds=seconds)
+
+
+def test_a_lost_pod_that_is_read_again_after_a_success_counts_no_more():
+    """A restart reads the pods of the last hour again: a login that was lost before the last success stays forgotten."""
+    gone = finished(SPEC, lost_pod(at(0), "aa"), "slot:1")
+    status = fold(Status(), SPEC, generation=1, finished=gone, now=at(0))
+    status = fold(status, SPEC, generation=1, finished=finished(SPEC, passed(SPEC, at(15)), "slot:1801"), now=at(15))
+    assert fold(status, SPEC, generation=1, finished=gone, now=at(20)) is status
 
 
 def test_a_result_that_comes_after_its_run_was_given_up_still_counts_its_login():
@@ -201,7 +255,7 @@ def test_one_run_with_a_login_at_a_time_until_one_succeeded():
 EVENTS = st.lists(
     st.tuples(
         st.integers(0, 2),  # which probe
-        st.sampled_from(["start", "finish", "delete and make anew", "supersede"]),
+        st.sampled_from(["start", "finish", "lost", "delete and make anew", "supersede", "lost, superseded"]),
         st.integers(1, 1500),  # seconds that pass
     ),
     min_size=5,
@@ -245,8 +299,10 @@ class _World:
             self.flights[which] = (told, self.made, self._session(told))
         elif what == "finish" and which in self.flights:
             self._fold(which, me, siblings, SPEC)
-        elif what == "supersede" and which in self.flights:
-            self._fold(which, me, siblings, login_spec(port=465, mode="smtps"))
+        elif what in ("supersede", "lost, superseded") and which in self.flights:
+            self._fold(which, me, siblings, login_spec(port=465, mode="smtps"), lost="lost" in what)
+        elif what == "lost" and which in self.flights:
+            self._fold(which, me, siblings, SPEC, lost=True)
         elif (
             what == "delete and make anew" and which not in self.flights and len(self.auth) > 1 and self._shared(which)
         ):
@@ -264,6 +320,9 @@ class _World:
 
     def _session(self, told):
         """The pod's part: skip what was refused before, else log in and be refused."""
+        if told is not None and not told.fingerprint:
+            facts = AuthFacts(paused=True, salt=told.salt, fingerprint=_mark(told.salt))
+            return msgspec.structs.replace(skipped_login(SPEC, self.now), auth=facts)
         if told is not None and told.fingerprint == _mark(told.salt):
             return skipped_login(SPEC, self.now)
         self.logins += 1
@@ -271,8 +330,9 @@ class _World:
         salt = told.salt if told else f"salt{self.made}"
         return bad_login(SPEC, self.now, salt=salt, fingerprint=_mark(salt))
 
-    def _fold(self, which, me, siblings, seen) -> None:
+    def _fold(self, which, me, siblings, seen, *, lost: bool = False) -> None:
         _, number, result = self.flights.pop(which)
+        result = lost_pod(self.now, f"lost{number}") if lost else result
         run = msgspec.structs.replace(finished(SPEC, result, f"slot:{number}").run, spec_digest=run_digest(seen))
         end = msgspec.structs.replace(finished(SPEC, result), run=run)
         shared = tuple(sibling.status.auth for sibling in siblings)
