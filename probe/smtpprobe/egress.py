@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+import msgspec
+
 from smtpprobe.model import AuthFacts, EgressAddress, EgressFinding, Envelope, Features, StageResult, Value, Verdict
 from smtpprobe.providers import first_word, refuses_at_dot
 from smtpprobe.vocabulary import (
@@ -164,9 +166,9 @@ class EgressFacts(Value, frozen=True, kw_only=True):
     """What one session showed.
 
     ``verdict`` and ``stage`` are those of the result, ``stages`` all entries with their replies. ``banner`` is the
-    text of the greeting, ``ehlo_line`` the first line of the last EHLO reply, both without the code. ``mx_names`` are
-    the MX names of the recipients' domains where somebody looked them up. ``envelope`` is None where the depth stops
-    before it.
+    text of the greeting, ``ehlo_line`` the first line of the last EHLO reply, both without the code. ``exchangers``
+    are names and addresses of the hosts that take mail for the recipients' domains (in lower case), as far as DNS
+    answered. ``envelope`` is None where the depth stops before it.
     """
 
     host: str
@@ -181,7 +183,7 @@ class EgressFacts(Value, frozen=True, kw_only=True):
     ehlo_line: str = ""
     helo_name: str = ""
     server_ip: str | None = None
-    mx_names: tuple[str, ...] = ()
+    exchangers: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     addresses: tuple[EgressAddress, ...] = ()
 
 
@@ -225,7 +227,7 @@ def _decide(facts: EgressFacts) -> _Answer:
         return _Answer(ConditionStatus.UNKNOWN, reason_word)
     accepted = _accepted_recipients(facts)
     if accepted and not facts.auth.succeeded:
-        if any(not _may_be_local(recipient, facts) for recipient in accepted):
+        if any(_served_elsewhere(recipient, facts) for recipient in accepted):
             return _Answer(ConditionStatus.TRUE, EgressReason.RELAY_ACCEPTED_NO_CONTROL)
         return _Answer(ConditionStatus.UNKNOWN, EgressReason.RECIPIENT_MAY_BE_LOCAL)
     if accepted:
@@ -308,20 +310,27 @@ def _accepted_recipients(facts: EgressFacts) -> list[str]:
     ]
 
 
-def _may_be_local(recipient: str, facts: EgressFacts) -> bool:
-    domain = _domain(recipient)
+def _is_own(recipient: str, facts: EgressFacts) -> bool:
+    """Tell whether names or DNS speak for the server or the sender being at home in the recipient's domain."""
+    domain = _domain(recipient).lower()
+    servers = (facts.host, first_word(facts.banner), first_word(facts.ehlo_line))
+    names = [server.lower().strip(".") for server in servers if server.strip(".")]
     sender = _domain(facts.envelope.mail_from) if facts.envelope else ""
-    servers = [facts.host, first_word(facts.banner), first_word(facts.ehlo_line)]
-    names = [server.lower().strip(".") for server in servers if server]
-    exchangers = {name.lower().rstrip(".") for name in facts.mx_names}
-    if any(server in exchangers for server in names):
+    known = facts.exchangers.get(domain, ())
+    if not domain or facts.server_ip in known or same_domain_or_parent(domain, sender):
         return True
-    if not domain or any(same_domain_or_parent(domain, name) for name in (*names, sender) if name):
-        return True
-    # mail.example.com serves shop.example.com as likely as example.com; a single label above it is no owner's.
-    parents = [name.partition(".")[2] for name in names]
-    above = [*names, *(parent for parent in parents if "." in parent)]
-    return any(same_domain_or_parent(name, domain) for name in above)
+    return any(_related(name, own) for name in (domain, *known) for own in names)
+
+
+def _related(domain: str, server: str) -> bool:
+    """Tell whether a domain stands above the server's name, below it, or below its parent of two labels or more."""
+    parent = server.partition(".")[2]
+    above = (server, parent) if "." in parent else (server,)
+    return same_domain_or_parent(domain, server) or any(same_domain_or_parent(name, domain) for name in above)
+
+
+def _served_elsewhere(recipient: str, facts: EgressFacts) -> bool:
+    return _domain(recipient).lower() in facts.exchangers and not _is_own(recipient, facts)
 
 
 def same_domain_or_parent(domain: str, name: str) -> bool:

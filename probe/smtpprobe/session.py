@@ -13,6 +13,8 @@ import msgspec
 from smtpprobe import experiments, faults, tls
 from smtpprobe.credentials import Credentials, edge_whitespace
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
+from smtpprobe.egress import is_loopback
+from smtpprobe.exchangers import MAX_DOMAINS, SECONDS, exchangers
 from smtpprobe.faults import Fault
 from smtpprobe.login import Login
 from smtpprobe.model import DEFAULT_HELO_NAME, Experiment, ProbeRequest, ProbeResult, StageResult, TlsFacts, Verdict
@@ -82,6 +84,7 @@ class Session:
         self._plan = self._steps()
         self._stages: list[StageResult] = []
         self._experiments: tuple[Experiment, ...] = ()
+        self._exchangers: dict[str, tuple[str, ...]] = {}
         self._fault: Fault | None = None
         self._fault_stage: Stage | None = None
         self._cannot_run: CannotRun | None = None
@@ -100,6 +103,7 @@ class Session:
                 await self._goodbye(self._at.talk)
             await self._close()
             await self._experiment()
+            await self._who_takes_mail()
         except CannotRun as problem:
             self._cannot_run = problem
         finally:
@@ -241,6 +245,20 @@ class Session:
             self._stages[index] = msgspec.structs.replace(self._stages[index], detail=found.fault.detail)
             self._tell(self._stages[index])
 
+    async def _who_takes_mail(self) -> None:
+        """Ask DNS for the hosts of recipients that were taken without a login: foreign ones, or the server's own?
+
+        Not of a server at loopback: what stands behind it no record tells.
+        """
+        address = self._at.address
+        if self._login.facts.succeeded or address is None or is_loopback(address.ip):
+            return
+        taken = [known.recipient for known in self._stages if known.outcome is StageOutcome.PASSED and known.recipient]
+        domains = sorted({to.rpartition("@")[2].lower() for to in taken if "@" in to})[:MAX_DOMAINS]
+        limit = self._clock.limit("dns", min(SECONDS, self._clock.limits.dns)).deadline - self._loop.time()
+        answers = await asyncio.gather(*(exchangers(domain, limit) for domain in domains))
+        self._exchangers = {domain: found for domain, found in zip(domains, answers, strict=True) if found is not None}
+
     async def result(self, now: Callable[[], datetime] = tls.utc_now) -> ProbeResult:
         """Put together what was seen; a login without a good end gets its fingerprint here."""
         await self._login.conclude()
@@ -270,7 +288,7 @@ class Session:
             experiments=self._experiments,
             notes=self._notes(),
         )
-        result = with_egress(result, self._request, at.banner, tuple(at.ehlo_lines))
+        result = with_egress(result, self._request, at.banner, tuple(at.ehlo_lines), self._exchangers)
         problem = self._cannot_run.detail if self._cannot_run is not None else None
         return msgspec.structs.replace(result, message=message(result, self._request, problem))
 

@@ -9,11 +9,17 @@ from smtpprobe.vocabulary import EgressMethod, Note, Outcome, Stage, StageOutcom
 MESSAGE_CHARS = 200
 
 
-def with_egress(result: ProbeResult, request: ProbeRequest, banner: str, ehlo_lines: tuple[str, ...]) -> ProbeResult:
+def with_egress(
+    result: ProbeResult,
+    request: ProbeRequest,
+    banner: str,
+    ehlo_lines: tuple[str, ...],
+    exchangers: dict[str, tuple[str, ...]],
+) -> ProbeResult:
     """Fill ``egress``: our addresses in the server's words, and what the session says of their rights (design §6).
 
     ``ehlo_lines`` are the first lines of the EHLO replies, in plaintext first: a middlebox may have written that one,
-    so a later line comes first.
+    so a later line comes first. ``exchangers``: see ``EgressFacts``.
     """
     public = result.server_ip is not None and egress.is_public(result.server_ip)
     # A server's own address in its words is not ours, unless both ends of the session share it.
@@ -44,6 +50,7 @@ def with_egress(result: ProbeResult, request: ProbeRequest, banner: str, ehlo_li
         ehlo_line=ehlo_lines[-1] if ehlo_lines else "",
         helo_name=request.helo_name,
         server_ip=result.server_ip,
+        exchangers=exchangers,
         addresses=tuple(found.values()),
     )
     return msgspec.structs.replace(result, egress=egress.finding(facts), notes=tuple(notes))

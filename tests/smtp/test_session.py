@@ -121,6 +121,14 @@ def test_after_a_refused_sender() -> None:
     assert [line.split()[0] for line in server.heard[0].lines] == ["EHLO", "MAIL", "RSET", "QUIT"]
 
 
+def test_a_recipient_taken_at_loopback_is_not_called_foreign() -> None:
+    """What stands behind a loopback address no MX record tells: RCPT 250 without a login proves nothing there."""
+    with Hostile(["@hello\n< MAIL\n> 250 ok\n< RCPT\n> 250 ok\n@rest"], "plain") as server:
+        result = run(request(server.port, Mode.PLAIN), None)
+    assert verdict(result) == (Outcome.PASSED, None, None)
+    assert (result.egress.status, result.egress.reason) == ("Unknown", "RecipientMayBeLocal")
+
+
 def test_all_recipients_are_asked() -> None:
     """Each recipient has its own entry; the first refusal is the verdict, and the others are asked all the same."""
     to = ("a@x.example", "b@x.example", "c@x.example")

@@ -19,6 +19,7 @@ TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionSta
 AUTH_OFFER = Features(before_tls=("STARTTLS",), after_tls=("AUTH PLAIN LOGIN", "SIZE 1000"))
 NO_AUTH = Features(before_tls=("PIPELINING", "AUTHX"))
 ENVELOPE = Envelope(mail_from="noreply@shop.example.com", rcpt_to=("someone@elsewhere.example",))
+ELSEWHERE = {"elsewhere.example": ("mx.elsewhere.example", "192.0.2.9"), "ample.net": ()}
 OK = AuthFacts(sent=True, succeeded=True)
 REFUSED = AuthFacts(sent=True, refused=True)
 
@@ -54,6 +55,7 @@ def accepted(*recipients: str, dot: bool = False, **more: object) -> EgressFacts
         "ehlo_line": "mx1.example.net Hello",
         "envelope": ENVELOPE,
         "features": NO_AUTH,
+        "exchangers": ELSEWHERE,
         **more,
     }
     return EgressFacts(outcome=Outcome.PASSED, stages=tuple(stages), **facts)
@@ -179,7 +181,7 @@ ROWS = {
     "c: sender's domain": (accepted("x@shop.example.com"), UNKNOWN, "RecipientMayBeLocal"),
     "c: parent of the sender's domain": (accepted("postmaster@example.com"), UNKNOWN, "RecipientMayBeLocal"),
     "c: the server is an MX of the recipient": (
-        accepted("x@elsewhere.example", mx_names=("MX1.example.net.",)),
+        accepted("x@elsewhere.example", exchangers={"elsewhere.example": ("mx1.example.net",)}),
         UNKNOWN,
         "RecipientMayBeLocal",
     ),
@@ -194,8 +196,19 @@ ROWS = {
         TRUE,
         "RelayAcceptedNoControl",
     ),
-    "c: another MX": (
-        accepted("x@elsewhere.example", mx_names=("mx.elsewhere.example",)),
+    "c: an MX beside the server": (
+        accepted("x@elsewhere.example", exchangers={"elsewhere.example": ("mx2.example.net", "192.0.2.9")}),
+        UNKNOWN,
+        "RecipientMayBeLocal",
+    ),
+    "c: the server's address is an MX's": (
+        accepted("x@elsewhere.example", server_ip="192.0.2.9"),
+        UNKNOWN,
+        "RecipientMayBeLocal",
+    ),
+    "c: no answer from DNS": (accepted("x@elsewhere.example", exchangers={}), UNKNOWN, "RecipientMayBeLocal"),
+    "c: one without an answer, one elsewhere": (
+        accepted("x@unknown.example", "y@Elsewhere.example"),
         TRUE,
         "RelayAcceptedNoControl",
     ),
