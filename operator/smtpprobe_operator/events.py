@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from smtpprobe.refusals import of_target
 from smtpprobe.resource import GROUP, VERSION, Condition, Status
 from smtpprobe.vocabulary import ConditionStatus, ConditionType, Outcome, Reason
 from smtpprobe_operator.registry import Probe
@@ -102,7 +103,8 @@ def _outcome(before: Status, after: Status) -> tuple[_Event, ...]:
 
 
 def _login(before: Status, after: Status) -> tuple[_Event, ...]:
-    old, new = before.auth, after.auth
+    new = after.auth
+    old = of_target(before.auth, new.target) if new.target else before.auth
     found: list[_Event] = []
     if new.refused and new.fingerprint is None:
         return ()  # a pod was lost and perhaps a login with it: ProbeError tells it

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from smtpprobe.model import RefusedLogin
-from smtpprobe.refusals import REFUSALS_FOR_GOOD, REFUSALS_THAT_PAUSE, SPACING, login_target, total, valid
+from smtpprobe.refusals import REFUSALS_FOR_GOOD, REFUSALS_THAT_PAUSE, SPACING, login_target, of_target, total, valid
 from smtpprobe.resource import AuthPause, RunRef
 from smtpprobe.vocabulary import Reason
 from smtpprobe_operator.registry import Probe
@@ -47,7 +47,7 @@ def may_start(me: Probe, siblings: Sequence[Probe], in_flight: int) -> bool:
     target = login_target(me.spec) if me.spec else None
     if target is None:
         return True
-    known = [probe.status.auth for probe in (me, *siblings) if probe.status.auth.target == target]
+    known = [of_target(probe.status.auth, target) for probe in (me, *siblings)]
     refused = max((record.last_attempt for record in known if record.last_attempt), default=None)
     success = max((record.last_success for record in known if record.last_success), default=None)
     trusted = success is not None and (refused is None or refused < success)
@@ -56,9 +56,9 @@ def may_start(me: Probe, siblings: Sequence[Probe], in_flight: int) -> bool:
 
 def _records(me: Probe, siblings: Sequence[Probe], target: str) -> tuple[AuthPause, ...]:
     """Return the refusals that stand; my own after the third stand whatever a sibling's login did."""
-    mine = me.status.auth
+    mine = of_target(me.status.auth, target)
     records = valid((mine, *(sibling.status.auth for sibling in siblings)), target)
-    if mine.target == target and mine.refused >= REFUSALS_FOR_GOOD and mine not in records:
+    if mine.refused >= REFUSALS_FOR_GOOD and mine not in records:
         return (*records, mine)
     return records
 

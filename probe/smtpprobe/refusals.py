@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 import msgspec
 
 from smtpprobe.model import ProbeResult
-from smtpprobe.resource import AuthPause, Spec
+from smtpprobe.resource import AuthPause, LoginRecord, Spec
 from smtpprobe.vocabulary import REASONS, Outcome, Reason, Stage
 
 REFUSALS_THAT_PAUSE = 2
 REFUSALS_FOR_GOOD = 3
+KEPT_OTHERS = 3
 SPACING = timedelta(minutes=15)
 
 
@@ -38,10 +39,33 @@ def after_run(
     the pause outlives the sibling.
     """
     target = login_target(spec)
-    if target is None:
-        return AuthPause()
-    if pause.target != target:
-        pause = AuthPause(target=target)
+    accounts = (msgspec.structs.replace(pause, others=()), *(_record_of(other) for other in pause.others))
+    others = [record for record in accounts if record.target != target and record.refused][:KEPT_OTHERS]
+    now = _after(of_target(pause, target), target, result, at, shared) if target else AuthPause()
+    kept = tuple(_forgotten_text(record) for record in others)
+    return msgspec.structs.replace(now, others=kept)
+
+
+def of_target(pause: AuthPause, target: str) -> AuthPause:
+    """Return what ``pause`` remembers of one account, although the spec may have named another one since."""
+    if pause.target == target:
+        return msgspec.structs.replace(pause, others=())
+    known = next((record for record in pause.others if record.target == target), None)
+    return _record_of(known) if known else AuthPause(target=target)
+
+
+def _record_of(record: LoginRecord) -> AuthPause:
+    return AuthPause(**msgspec.structs.asdict(record))
+
+
+def _forgotten_text(record: AuthPause) -> LoginRecord:
+    """Leave out the server's words: what counts is the count."""
+    fields = msgspec.structs.asdict(record) | {"message": None}
+    del fields["others"]
+    return LoginRecord(**fields)
+
+
+def _after(pause: AuthPause, target: str, result: ProbeResult, at: datetime, shared: Sequence[AuthPause]) -> AuthPause:
     auth = result.auth
     if auth.succeeded:
         return AuthPause(target=target, last_success=at)
@@ -56,13 +80,15 @@ def after_run(
 
 def next_login(pause: AuthPause, spec: Spec) -> datetime | None:
     """Return before when no retry may log in, as the last login was lost with its pod; None where nothing waits."""
-    lost = pause.refused and not pause.paused and pause.fingerprint is None and pause.target == login_target(spec)
+    target = login_target(spec)
+    pause = of_target(pause, target) if target else AuthPause()
+    lost = pause.refused and not pause.paused and pause.fingerprint is None
     return pause.last_attempt + SPACING if lost and pause.last_attempt else None
 
 
 def valid(records: Iterable[AuthPause], target: str) -> tuple[AuthPause, ...]:
     """Return the refusals of ``target`` that no later success of any of ``records`` has lifted."""
-    known = [record for record in records if record.target == target]
+    known = [of_target(record, target) for record in records]
     success = max((record.last_success for record in known if record.last_success), default=None)
     refused = [record for record in known if record.refused and record.last_attempt]
     return tuple(r for r in refused if success is None or (r.last_attempt is not None and r.last_attempt > success))

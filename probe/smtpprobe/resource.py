@@ -168,8 +168,8 @@ class LastRun(Value, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class AuthPause(Value, frozen=True, kw_only=True):
-    """The login pause of design §9; ``reason``, ``message`` and ``last_attempt`` are those of the last refused login.
+class LoginRecord(Value, frozen=True, kw_only=True):
+    """The login pause of design §9 for one account; ``reason``, ``message``, ``last_attempt`` tell of the last refused login.
 
     ``refused`` counts refused logins in a row with the credentials that salt and fingerprint mark. ``target`` is
     ``SECRET@HOST``: what is remembered of one Secret and host says nothing about another. ``last_success`` is the last
@@ -186,6 +186,12 @@ class AuthPause(Value, frozen=True, kw_only=True):
     fingerprint: str | None = None
     target: str | None = None
     last_success: datetime | None = None
+
+
+class AuthPause(LoginRecord, frozen=True, kw_only=True):
+    """What is remembered of the account of now, and of up to three that were refused before the spec changed."""
+
+    others: tuple[LoginRecord, ...] = ()
 
 
 class SeenAddress(Value, frozen=True, kw_only=True):

@@ -79,6 +79,18 @@ def test_a_story_tells_each_transition_once(results, expected):
     assert told(*results) == expected
 
 
+def test_a_host_that_is_named_again_repeats_no_old_refusal():
+    """A refused twice, B, then A again without a login: its failure is told, not its old refusals once more."""
+    other = login_spec(host="b.example.net")
+    status = step(step(Status(), bad_login(SPEC, at(0))), bad_login(SPEC, at(30), salt="5b"))
+    status = fold(
+        status, other, generation=2, finished=finished(other, passed(other, at(40)), generation=2), now=at(40)
+    )
+    after = step(status, skipped_login(SPEC, at(50)), generation=3)
+    assert after.auth.paused
+    assert [draft.reason for draft in events.drafts(status, after, ME)] == ["ProbeFailed"]
+
+
 def test_a_lost_login_is_told_by_its_error_alone():
     """Pods that are killed one after the other make one ProbeError, though the second pauses the logins."""
     lost = [

@@ -102,7 +102,7 @@ def test_a_lost_pod_counts_as_a_login_until_one_succeeds():
     assert told is not None
     assert (told.salt, told.fingerprint) == ("aa", "")
     assert after(two, passed(SPEC, at(60))) == AuthPause(target=TARGET, last_success=at(60))
-    assert after_run(two, spec(), lost_pod(at(40), "bb"), at=at(40)) == AuthPause()
+    assert after_run(two, spec(), lost_pod(at(40), "bb"), at=at(40)).refused == 0
 
 
 def test_lost_pods_of_siblings_add_up():
@@ -163,12 +163,36 @@ def test_a_result_that_was_folded_never_counts_its_login_again():
 
 
 def test_another_secret_or_host_starts_with_a_clean_record():
-    """What is remembered of one Secret and host is dropped with it; without credentials nothing is remembered."""
+    """What is remembered of one Secret and host says nothing about another, and without credentials nothing is counted."""
     two = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b"))
     for other in (login_spec(host="mail.example.net"), login_spec(credentialsSecretRef={"name": "new"})):
         pause = after_run(two, other, error(Reason.POD_LOST), at=at(40))
-        assert pause == AuthPause(target=login_target(other))
-    assert after_run(two, spec(), passed(spec()), at=at(40)) == AuthPause()
+        assert msgspec.structs.replace(pause, others=()) == AuthPause(target=login_target(other))
+    assert msgspec.structs.replace(after_run(two, spec(), passed(spec()), at=at(40)), others=()) == AuthPause()
+
+
+def test_a_host_that_is_named_again_opens_no_third_login():
+    """Refused twice at A, then B, no login, C and A again: still paused at A, before its first run there and after."""
+    two = after(AuthPause(), bad_login(SPEC, at(0)), bad_login(SPEC, at(30), salt="5b"))
+    pause = two
+    for n, other in enumerate((login_spec(host="b.example.net"), spec(), login_spec(host="c.example.net"))):
+        pause = after_run(pause, other, bad_login(other, at(40 + n), salt=f"6{n}"), at=at(40 + n))
+    told = login_policy(having(pause), (), at(120), run=SLOT)
+    assert told is not None
+    assert (told.salt, told.fingerprint) == ("5b", "beef")
+    back = after(pause, skipped_login(SPEC, at(121)))
+    assert (back.paused, back.refused, back.target) == (True, 2, TARGET)
+    assert [record.target for record in back.others] == [f"order-mail-smtp@{host}.example.net" for host in "cb"]
+
+
+def test_four_accounts_are_remembered_and_no_more():
+    """The list of former accounts is bounded, the newest first, without the server's words."""
+    pause = AuthPause()
+    for n in range(6):
+        of = login_spec(host=f"h{n}.example.net")
+        pause = after_run(pause, of, bad_login(of, at(n), salt=f"6{n}"), at=at(n))
+    assert [record.target for record in pause.others] == [f"order-mail-smtp@h{n}.example.net" for n in (4, 3, 2)]
+    assert {record.message for record in pause.others} == {None}
 
 
 def test_a_paused_probe_is_told_which_credentials_not_to_try():
