@@ -66,7 +66,7 @@ _EGRESS_MESSAGES: dict[EgressReason, str] = {
     EgressReason.RELAY_ACCEPTED_NO_CONTROL: "the server relays for {ip} without a login; whether it refuses others "
     "is not known",
     EgressReason.RECIPIENT_MAY_BE_LOCAL: "the recipient may be one of the server's own: put an address of another "
-    "domain into spec.envelope.to",
+    "domain, whose MX records DNS shows, into spec.envelope.to",
     EgressReason.ENVELOPE_ACCEPTED: "with this login the server takes sender and recipients from {ip}",
     EgressReason.ENVELOPE_ONLY: "sender and recipients were accepted, but this server refuses addresses only after "
     "the message",
@@ -224,5 +224,8 @@ def _achieved(kind: ConditionType, spec: Spec, result: ProbeResult) -> str:
 
 def _egress_authorized(result: ProbeResult) -> Verdict:
     finding = result.egress
+    if finding.reason is EgressReason.SERVER_NAMED_IP and not any(a.rank.startswith("A") for a in finding.addresses):
+        text = "the server names our host or address, without saying which, as the cause of its refusal"
+        return Verdict(finding.status, finding.reason, text)
     text = _EGRESS_MESSAGES.get(finding.reason, str(finding.reason)).format(ip=seen_from(result))
     return Verdict(finding.status, finding.reason, text)

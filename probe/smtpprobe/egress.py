@@ -10,7 +10,17 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from smtpprobe.model import AuthFacts, EgressAddress, EgressFinding, Envelope, Features, StageResult, Value, Verdict
+from smtpprobe.model import (
+    AuthFacts,
+    EgressAddress,
+    EgressFinding,
+    Envelope,
+    Features,
+    Reply,
+    StageResult,
+    Value,
+    Verdict,
+)
 from smtpprobe.providers import first_word, refuses_at_dot
 from smtpprobe.vocabulary import (
     EGRESS_RANK,
@@ -30,17 +40,9 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _INTERNAL: Final = tuple(
     ipaddress.ip_network(net)
     for net in (
-        *(
-            "0.0.0.0/8",
-            "10.0.0.0/8",
-            "100.64.0.0/10",
-            "127.0.0.0/8",
-            "169.254.0.0/16",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-        ),
-        *("::1/128", "fc00::/7", "fe80::/10"),
-    )
+        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 "
+        "::1/128 fc00::/7 fe80::/10"
+    ).split()
 )
 _CODE: Final = re.compile(r"\s*[2-5]\d\d[ -]")
 _TOKEN: Final = re.compile(r"[\[\]()]|[^\s\[\](),;]+")
@@ -215,7 +217,8 @@ def finding(facts: EgressFacts) -> EgressFinding:
 
 def _decide(facts: EgressFacts) -> _Answer:
     reason = facts.verdict.reason if facts.verdict else None
-    refusal = _refusal(facts)
+    reply = _reply(facts)
+    refusal = " ".join(reply.lines) if reply else ""
     identity = _IDENTITY.search(refusal) is not None
     rate_limit = 400 <= _refusing_code(facts) < 500 and _RATE.search(refusal) is not None
     if reason in _ADDRESS_CAUSES and not identity and not rate_limit and _names_us(refusal, facts):
@@ -249,6 +252,9 @@ def _relay_refused(facts: EgressFacts, identity: bool) -> _Answer:
         return _Answer(ConditionStatus.UNKNOWN, EgressReason.REJECTED_AT_GREETING)
     if auth_offered(facts.features):
         return _Answer(ConditionStatus.UNKNOWN, EgressReason.LOGIN_NOT_TRIED)
+    if not all(_is_own(recipient, facts) for recipient in _accepted_recipients(facts)):
+        # One refused as relay, one taken: foreign as well, or at home there? The two contradict each other.
+        return _Answer(ConditionStatus.UNKNOWN, EgressReason.RECIPIENT_MAY_BE_LOCAL)
     return _Answer(ConditionStatus.FALSE, EgressReason.ANONYMOUS_RELAY_DENIED)
 
 
@@ -268,18 +274,16 @@ def _why_unknown(facts: EgressFacts, reason: Reason | None) -> EgressReason:
     return EgressReason.NOT_REQUESTED if facts.outcome is Outcome.PASSED else EgressReason.NOT_REACHED
 
 
-def _refusal(facts: EgressFacts) -> str:
+def _reply(facts: EgressFacts) -> Reply | None:
     for entry in facts.stages:
         if entry.outcome is StageOutcome.FAILED and entry.stage is facts.stage and entry.reply is not None:
-            return " ".join(entry.reply.lines)
-    return ""
+            return entry.reply
+    return None
 
 
 def _refusing_code(facts: EgressFacts) -> int:
-    for entry in facts.stages:
-        if entry.outcome is StageOutcome.FAILED and entry.stage is facts.stage and entry.reply is not None:
-            return entry.reply.code
-    return 0
+    reply = _reply(facts)
+    return reply.code if reply else 0
 
 
 def _names_us(refusal: str, facts: EgressFacts) -> bool:

@@ -1,5 +1,6 @@
 """EgressAuthorized from one session: design §6 (a) to (g), row by row."""
 
+import msgspec
 import pytest
 
 from smtpprobe import egress
@@ -158,10 +159,25 @@ ROWS = {
         UNKNOWN,
         "LoginNotTried",
     ),
-    "b: first recipient taken, second refused as relay": (
-        failed(Reason.RELAY_DENIED, Stage.RCPT, RELAY, before=(RCPT_OK,)),
+    "b: a local recipient taken, another refused as relay": (
+        failed(
+            Reason.RELAY_DENIED,
+            Stage.RCPT,
+            RELAY,
+            before=(msgspec.structs.replace(RCPT_OK, recipient="x@example.net"),),
+        ),
         FALSE,
         "AnonymousRelayDenied",
+    ),
+    "b not: a foreign recipient taken, another refused as relay": (
+        failed(Reason.RELAY_DENIED, Stage.RCPT, RELAY, before=(RCPT_OK,), exchangers=ELSEWHERE),
+        UNKNOWN,
+        "RecipientMayBeLocal",
+    ),
+    "b not: a recipient taken of whom DNS said nothing, another refused as relay": (
+        failed(Reason.RELAY_DENIED, Stage.RCPT, RELAY, before=(RCPT_OK,)),
+        UNKNOWN,
+        "RecipientMayBeLocal",
     ),
     "b not: refused as relay at the greeting": (
         failed(Reason.EGRESS_IP_NOT_AUTHORIZED, Stage.GREETING, "554 5.7.1 No access"),

@@ -274,6 +274,19 @@ def test_egress_refusal_becomes_the_word_of_the_column():
     assert "203.0.113.8" in message
 
 
+@pytest.mark.parametrize(
+    ("ip", "said"), [(None, "names our host or address, without saying which"), ("203.0.113.7", "names 203.0.113.7")]
+)
+def test_a_refusal_of_our_host_names_an_address_only_where_one_was_seen(ip, said):
+    """ "Your host is not permitted" is no quotation: the message does not pretend that an address stood there."""
+    seen = (EgressAddress(ip=ip, family=4, rank="A1", method=EgressMethod.EHLO_REPLY),) if ip else ()
+    found = EgressFinding(status=ConditionStatus.FALSE, reason=EgressReason.SERVER_NAMED_IP, addresses=seen)
+    status = folded(FULL, refused(FULL, Reason.EGRESS_IP_NOT_AUTHORIZED, Stage.MAIL, egress=found))
+    message = next(c.message for c in status.conditions if str(c.type) == "EgressAuthorized")
+    assert said in message
+    assert "did not say" not in message
+
+
 def test_an_unusual_port_is_mentioned_and_not_refused():
     """smtps on 587 is accepted with a remark, smtps on 465 without."""
     odd, usual = spec(port=587, mode="smtps"), spec(port=465, mode="smtps")
