@@ -37,13 +37,9 @@ from smtpprobe.vocabulary import (
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Not ``is_private``: that counts the documentation ranges too, which stand for public addresses in examples and tests.
-_INTERNAL: Final = tuple(
-    ipaddress.ip_network(net)
-    for net in (
-        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 "
-        "::1/128 fc00::/7 fe80::/10"
-    ).split()
-)
+_NETS4: Final = ("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12")
+_NETS: Final = (*_NETS4, "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
+_INTERNAL: Final = tuple(ipaddress.ip_network(net) for net in _NETS)
 _CODE: Final = re.compile(r"\s*[2-5]\d\d[ -]")
 _TOKEN: Final = re.compile(r"[\[\]()]|[^\s\[\](),;]+")
 _QUOTED: Final = (  # best first; each captures what may be an address
