@@ -12,7 +12,8 @@ cron               ``slot:N``                           at N by the clock of the
 
 A pod that was lost may have logged in: the next such run waits 15 minutes.
 A slot may be late by half an interval, at most an hour; an older one is passed over. After equal failures in a row an
-interval doubles up to an hour (never below itself), until the spec changes, somebody asks for a run, or it passes.
+interval doubles up to an hour (never below itself), until the spec changes, somebody asks for a run, or it passes;
+cron slots stay where their owner wrote them.
 """
 
 import hashlib
@@ -102,8 +103,7 @@ def effective_interval(spec: Spec, status: Status, now: datetime) -> int | None:
         return None
     last = status.last_run
     if spec.schedule.cron:
-        gap = _cron_gap(spec, _anchor(last, now) or now)
-        return gap * _factor(gap, last) if gap else None
+        return _cron_gap(spec, _anchor(last, now) or now)
     base = interval_seconds(spec.schedule.interval or DEFAULT_INTERVAL)
     return base * _factor(base, last)
 
@@ -190,12 +190,7 @@ def _slot(spec: Spec, last: LastRun, uid: str, now: datetime) -> _Planned | None
 
 def _cron_slot(spec: Spec, last: LastRun, now: datetime) -> _Planned | None:
     anchor = _anchor(last, now) or now - LATEST
-    gap = _cron_gap(spec, anchor)
-    if gap is None:
-        return None
-    factor = _factor(gap, last)
-    earliest = anchor + timedelta(seconds=(factor - 0.5) * gap) if factor > 1 else anchor
-    slot = _cron_after(spec, max(earliest, now - LATEST - timedelta(seconds=1)))
+    slot = _cron_after(spec, max(anchor, now - LATEST - timedelta(seconds=1)))
     skipped = 0
     while slot and slot <= now:
         following = _cron_after(spec, slot)

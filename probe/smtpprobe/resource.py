@@ -169,7 +169,7 @@ class LastRun(Value, frozen=True, kw_only=True):
 
 
 class LoginRecord(Value, frozen=True, kw_only=True):
-    """The login pause of design §9 for one account; ``reason``, ``message``, ``last_attempt`` tell of the last refused login.
+    """The login pause of design §9 for one account; ``reason``, ``message``, ``last_attempt`` of its last refusal.
 
     ``refused`` counts refused logins in a row with the credentials that salt and fingerprint mark. ``target`` is
     ``SECRET@HOST``: what is remembered of one Secret and host says nothing about another. ``last_success`` is the last

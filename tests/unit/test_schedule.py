@@ -259,8 +259,8 @@ def test_cron_runs_once_through_a_change_of_the_clock(zone):
     assert max(gaps) <= 25.5
 
 
-def test_cron_doubles_like_an_interval_after_equal_failures():
-    """Five-minute cron under equal failures keeps a distance of 10, 20, 40, 60 minutes."""
+def test_cron_slots_stay_where_they_were_written_after_equal_failures():
+    """Five-minute cron runs every five minutes, however often it fails in the same way: only an interval backs off."""
     of = spec(schedule={"cron": "*/5 * * * *"})
     me, at, gaps = probe(of), NOON, []
     for _ in range(7):
@@ -268,7 +268,8 @@ def test_cron_doubles_like_an_interval_after_equal_failures():
         following = schedule.next_run(me, at)
         gaps.append((following - at).total_seconds() / 60)
         at = following
-    assert gaps == [5, 10, 20, 40, 60, 60, 60]
+    assert gaps == [5] * 7
+    assert schedule.effective_interval(of, me.status, at) == 300
 
 
 def test_a_changed_schedule_is_obeyed_from_the_last_run_on():
