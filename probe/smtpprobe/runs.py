@@ -10,6 +10,7 @@ from smtpprobe.evidence import failing, reason_of
 from smtpprobe.model import ProbeResult, Value
 from smtpprobe.resource import (
     EgressSpec,
+    EgressStatus,
     HistoryEntry,
     LastRun,
     LocationStatus,
@@ -48,6 +49,15 @@ def run_digest(spec: Spec) -> str:
 def needs_run(spec: Spec, status: Status) -> bool:
     """Whether no finished run has judged this spec yet (status.lastRun.specDigest)."""
     return status.last_run is None or status.last_run.spec_digest != run_digest(spec)
+
+
+def anew(status: Status, digest: str, at: datetime) -> Status:
+    """Begin failures, outage and addresses anew where the last answer was for another spec, perhaps of another host."""
+    if all(known.spec_digest == digest for known in status.locations):
+        return status
+    end = at.replace(microsecond=0)
+    outages = tuple(msgspec.structs.replace(row, until=row.until or max(end, row.since)) for row in status.outages)
+    return msgspec.structs.replace(status, consecutive_failures=0, egress=EgressStatus(), outages=outages)
 
 
 def is_known(status: Status, run: RunRef, result: ProbeResult, *, now: datetime | None = None) -> bool:

@@ -37,6 +37,7 @@ from smtpprobe.resource import Advice, AuthPause, Condition, EgressStatus, LastR
 from smtpprobe.runs import (
     Finished,
     addresses_after,
+    anew,
     history_entry,
     is_known,
     last_run_after,
@@ -95,6 +96,7 @@ def fold(
     if run.spec_digest not in ("", digest):
         return count_login(status, spec, result, now=now, shared=shared)
     at = min(result.finished_at, now).replace(microsecond=0)
+    status = anew(status, digest, at)
     locations, outages = status.locations, status.outages
     answered = result.outcome is not Outcome.ERROR
     egress = status.egress.addresses
@@ -139,7 +141,7 @@ def running(status: Status, spec: Spec, *, generation: int, now: datetime) -> St
         ConditionType.RECONCILING: Verdict(ConditionStatus.TRUE, StateReason.RUNNING, text),
         ConditionType.STALLED: _no(),
     }
-    core = _without_verdict(status, generation)
+    core = _without_verdict(anew(status, run_digest(spec), now), generation)
     return limit(
         msgspec.structs.replace(
             core, conditions=_conditions(status.conditions, verdicts, generation=generation, now=now)
@@ -185,6 +187,7 @@ def refold(
 
     Covers suspension and its end. A back-off of the interval begins anew, as somebody changed the spec.
     """
+    status = anew(status, run_digest(spec), now)
     last = status.last_run
     if last is not None and generation != status.observed_generation:
         last = msgspec.structs.replace(last, equal_failures=min(last.equal_failures, 1))

@@ -11,7 +11,7 @@ from runs_made import NOON, bad_login, error, finished, login_spec, passed, refu
 
 from smtpprobe.evidence import outage_result, result_of
 from smtpprobe.resource import RunRef, Status, decode_status, encode_status
-from smtpprobe.status import count_login, fold, is_known, limit, needs_run, refold, run_digest
+from smtpprobe.status import count_login, fold, is_known, limit, needs_run, refold, run_digest, running
 from smtpprobe.trim import STATUS_LIMIT, size
 from smtpprobe.vocabulary import Outcome, Reason, Stage
 
@@ -85,6 +85,24 @@ def test_errors_are_no_failures():
         status = walk(FULL, [result], status)
         counts.append(status.consecutive_failures)
     assert counts == [1, 1, 2, 0]
+
+
+def test_failures_outage_and_addresses_begin_anew_with_another_spec():
+    """What host A refused and saw is not counted for host B: one failure, an outage of its own, no address of A's."""
+    other = login_spec(envelope=ENVELOPE, host="other.example.com")
+    before = walk(FULL, [passed(FULL, at(0), ip="203.0.113.7"), *(bad_login(FULL, at(30 * n)) for n in (1, 2))])
+    assert (before.consecutive_failures, before.outages[0].runs, len(before.egress.addresses)) == (2, 2, 1)
+    waiting = running(before, other, generation=2, now=at(70))
+    after = walk(other, [refused(other, Reason.RELAY_DENIED, Stage.RCPT, at(90))], before)
+    lost = walk(other, [error(Reason.POD_LOST, at(80))], before)
+    for status, count in ((waiting, 0), (lost, 0), (after, 1)):
+        assert status.consecutive_failures == count
+        assert status.egress.addresses == ()
+        assert all(outage.until for outage in status.outages[count:])
+    assert walk(other, [refused(other, Reason.RELAY_DENIED, Stage.RCPT, at(90))], waiting).consecutive_failures == 1
+    newest, old = after.outages
+    assert (newest.reason, newest.runs, newest.until) == ("RelayDenied", 1, None)
+    assert (old.reason, old.runs, old.until) == ("BadCredentials", 2, at(90))
 
 
 def test_history_and_outages_are_bounded_and_newest_first():
