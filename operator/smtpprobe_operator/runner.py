@@ -34,7 +34,7 @@ class LaterError(Exception):
 
 
 class Runner:
-    """``inbox`` holds finished pods that are not folded yet, ``runs`` counts what was folded."""
+    """``inbox`` holds finished pods that are not folded yet, ``runs`` counts what became a last run."""
 
     def __init__(
         self, kube: Kube, registry: Registry, settings: Settings, flights: Flights, clock: Callable[[], datetime]
@@ -187,8 +187,10 @@ class Runner:
 
     async def _finish(self, uid: str, finished: fold.Finished) -> None:
         """Fold a run that ended into the status, and end its flight when that is written."""
+        became_last = False
 
         def change(probe: Probe) -> Status | None:
+            nonlocal became_last
             now = self._clock()
             if probe.spec is None:
                 return None
@@ -206,13 +208,14 @@ class Runner:
             )
             if folded is probe.status:  # a run that is known already
                 return None
+            became_last = folded.last_run != probe.status.last_run
             return schedule.stamp(probe, folded, now)
 
         result: ProbeResult = finished.result
         written = await self._writer.write(uid, change, since=result.finished_at)
         probe = self._registry.get(uid)
         flight = self._flights.get(uid)
-        if written:
+        if written and became_last:  # else only the login of a run that was dropped or given up
             self.runs[uid, result.outcome] += 1
             reason = result.verdict.reason if result.verdict else "Succeeded"
             LOG.info("%s: %s %s (%s)", probe.path if probe else uid, result.outcome, reason, finished.run.trigger)

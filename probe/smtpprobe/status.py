@@ -91,7 +91,7 @@ def fold(
     run, result = finished.run, finished.result
     digest = run_digest(spec)
     if is_known(status, run, result, now=now):
-        late = run.spec_digest in ("", digest) and _given_up(status, finished, now)
+        late = _uncounted(status, finished, digest, now)
         return count_login(status, spec, result, now=now, shared=shared) if late else status
     if run.spec_digest not in ("", digest):
         return count_login(status, spec, result, now=now, shared=shared)
@@ -216,12 +216,16 @@ def count_login(
     return msgspec.structs.replace(status, auth=after_run(status.auth, spec, result, at=at, shared=shared))
 
 
-def _given_up(status: Status, finished: Finished, now: datetime) -> bool:
-    """Whether a known run is remembered as an Error, and its pod says now that its login was refused."""
+def _uncounted(status: Status, finished: Finished, digest: str, now: datetime) -> bool:
+    """Whether a known run's login was refused and not counted: it was given up as an Error, or superseded and slow."""
     run, result, ended = finished.run, finished.result, min(finished.result.finished_at, now).replace(microsecond=0)
     counted = (status.auth.last_attempt, status.auth.last_success)
     if not result.auth.refused or result.auth.fingerprint is None or any(at and at >= ended for at in counted):
         return False
+    if run.spec_digest not in ("", digest):
+        # Ended beside the newest run, so it was never folded: folded ones ended before the next one began.
+        last = status.last_run
+        return last is not None and last.started_at is not None and result.finished_at >= last.started_at
     mark = (run.trigger, run.generation, run.attempt)
     return any((e.trigger, e.generation, e.attempt) == mark and e.outcome is Outcome.ERROR for e in status.history)
 

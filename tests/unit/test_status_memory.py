@@ -173,6 +173,20 @@ def test_a_retry_is_another_run():
     assert not is_known(status, again.run, again.result)
 
 
+def test_a_superseded_pod_that_ends_beside_the_next_run_counts_its_login_once():
+    """Its word comes after the next run was folded: counted then; a run that was folded in its time is charged to nobody."""
+    other = login_spec(host="b.example.net")
+    early = finished(FULL, bad_login(FULL, at(0)))
+    status = fold(Status(), FULL, generation=1, finished=early, now=at(0))
+    next_run = finished(other, refused(other, Reason.CONNECT_TIMEOUT, Stage.CONNECT, at(20), code=None), generation=2)
+    status = fold(status, other, generation=2, finished=next_run, now=at(20))
+    assert fold(status, other, generation=2, finished=early, now=at(30)) is status
+    slow = finished(FULL, bad_login(FULL, at(21), salt="5c"), "slot:9")
+    counted = fold(status, other, generation=2, finished=slow, now=at(30))
+    assert counted.auth.refused == 1
+    assert fold(counted, other, generation=2, finished=slow, now=at(40)) is counted
+
+
 def test_a_superseded_result_counts_its_login_and_nothing_else():
     """The result for another spec is nobody's verdict, but a refused login of it was a login."""
     old = login_spec(port=465, mode="smtps")
