@@ -182,7 +182,7 @@ def test_an_error_for_a_new_spec_shows_nothing_of_the_old_answer_in_conditions()
     found = words(after)
     assert found["Ready"] == "Unknown/PodLost"
     assert found["Authenticated"] == "Unknown/Pending"
-    assert after.summary is None
+    assert after.summary is None  # the mark of locations that answer an earlier spec, as the CRD says
     assert after.locations == answered.locations
     assert {c.observed_generation for c in after.conditions} == {2}
 
