@@ -52,12 +52,16 @@ def needs_run(spec: Spec, status: Status) -> bool:
 
 
 def anew(status: Status, digest: str, at: datetime) -> Status:
-    """Begin failures, outage and addresses anew where the last answer was for another spec, perhaps of another host."""
+    """Begin outage and addresses anew where the last answer was for another spec, perhaps of another host.
+
+    ``consecutive_failures`` runs on: it counts how long this SmtpProbe has not passed, and alerts hang on it; a spec
+    that is edited while it fails must not silence them.
+    """
     if all(known.spec_digest == digest for known in status.locations):
         return status
     end = at.replace(microsecond=0)
     outages = tuple(msgspec.structs.replace(row, until=row.until or max(end, row.since)) for row in status.outages)
-    return msgspec.structs.replace(status, consecutive_failures=0, egress=EgressStatus(), outages=outages)
+    return msgspec.structs.replace(status, egress=EgressStatus(), outages=outages)
 
 
 def is_known(status: Status, run: RunRef, result: ProbeResult, *, now: datetime | None = None) -> bool:

@@ -87,19 +87,19 @@ def test_errors_are_no_failures():
     assert counts == [1, 1, 2, 0]
 
 
-def test_failures_outage_and_addresses_begin_anew_with_another_spec():
-    """What host A refused and saw is not counted for host B: one failure, an outage of its own, no address of A's."""
+def test_outage_and_addresses_begin_anew_with_another_spec_and_failures_run_on():
+    """What host A refused and saw is not shown for host B; an edit does not silence alerts on failures in a row."""
     other = login_spec(envelope=ENVELOPE, host="other.example.com")
     before = walk(FULL, [passed(FULL, at(0), ip="203.0.113.7"), *(bad_login(FULL, at(30 * n)) for n in (1, 2))])
     assert (before.consecutive_failures, before.outages[0].runs, len(before.egress.addresses)) == (2, 2, 1)
     waiting = running(before, other, generation=2, now=at(70))
     after = walk(other, [refused(other, Reason.RELAY_DENIED, Stage.RCPT, at(90))], before)
     lost = walk(other, [error(Reason.POD_LOST, at(80))], before)
-    for status, count in ((waiting, 0), (lost, 0), (after, 1)):
-        assert status.consecutive_failures == count
+    for status, failures, count in ((waiting, 2, 0), (lost, 2, 0), (after, 3, 1)):
+        assert status.consecutive_failures == failures
         assert status.egress.addresses == ()
         assert all(outage.until for outage in status.outages[count:])
-    assert walk(other, [refused(other, Reason.RELAY_DENIED, Stage.RCPT, at(90))], waiting).consecutive_failures == 1
+    assert walk(other, [refused(other, Reason.RELAY_DENIED, Stage.RCPT, at(90))], waiting).consecutive_failures == 3
     newest, old = after.outages
     assert (newest.reason, newest.runs, newest.until) == ("RelayDenied", 1, None)
     assert (old.reason, old.runs, old.until) == ("BadCredentials", 2, at(90))
