@@ -6,6 +6,7 @@ except after 429: whoever asks knows whether asking twice is safe.
 
 import asyncio
 import json
+import logging
 import os
 import ssl
 import time
@@ -22,6 +23,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from smtpprobe.resource import GROUP, PLURAL, VERSION
 from smtpprobe_operator.bucket import TokenBucket
 
+LOG = logging.getLogger("smtpprobe.kube")
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -57,6 +59,11 @@ class ApiError(Exception):
     def conflict(self) -> bool:
         """A ``test`` of a JSON Patch failed (422 Invalid), or somebody else wrote between (409)."""
         return self.code in {409, 422}
+
+    @property
+    def not_permitted(self) -> bool:
+        """The operator has no right to this: said by the authorizer, not by quota, policy or a namespace that ends."""
+        return self.code == 401 or (self.code == 403 and " cannot " in self.message)
 
     @property
     def passing(self) -> bool:
@@ -105,6 +112,8 @@ class Kube:
         try:
             return await self._once(call)
         except ApiError as error:
+            if error.not_permitted:
+                LOG.warning("not permitted, compare the operator's ClusterRole with the chart's: %s", error)
             if error.code != 429 or error.retry_after is None:
                 raise
             await asyncio.sleep(min(error.retry_after, 30.0))
