@@ -85,6 +85,14 @@ FAULTS = {
         cause=faults.no_pods,
         cure=faults.pods_again,
     ),
+    "pod-security": Fault(
+        reason="AdmissionDenied",
+        within=35,
+        says='violates PodSecurity "restricted:latest"',
+        apply=faults.relaying_restricted,
+        cause=faults.injected,
+        cure=faults.not_injected,
+    ),
 }
 NODE_GONE = Fault(
     reason="PodLost",

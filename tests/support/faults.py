@@ -16,6 +16,13 @@ from shop import Shop
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 BINDINGS = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
+MUTATIONS = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
+MUTATION_BINDINGS = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings"
+# What injectors of service meshes do to a pod: one more init container, which sets up the network's redirection.
+INJECTED = """JSONPatch{op: "add", path: "/spec/initContainers", value: [Object.spec.initContainers{
+  name: "mesh-init", image: "localhost/mesh-init:none",
+  securityContext: Object.spec.initContainers.securityContext{
+    capabilities: Object.spec.initContainers.securityContext.capabilities{add: ["NET_ADMIN"]}}}]}"""
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 ENVELOPE = {"from": "app@corp.test", "to": ["postmaster@outside.test"]}
 POOL = "smtpprobe-test/pool"
@@ -207,6 +214,30 @@ def pods_again(shop: Shop) -> None:
     name = f"no-pods.{shop.namespace}"
     for kind in (BINDINGS, POLICIES):
         shop.api.delete(f"{kind}/{name}").ok()
+
+
+def injected(shop: Shop) -> None:
+    """Let a mutating policy add a container to every pod of the namespace, as a mesh does, until Pod Security refuses it."""
+    name = f"injector.{shop.namespace}"
+    here = {"matchLabels": {"kubernetes.io/metadata.name": shop.namespace}}
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    mutation = {"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{INJECTED}]"}}
+    policy = {
+        "matchConstraints": {"resourceRules": [pods]},
+        "mutations": [mutation],
+        "reinvocationPolicy": "Never",
+        "failurePolicy": "Fail",
+    }
+    shop.api.post(MUTATIONS, {"metadata": {"name": name}, "spec": policy}).ok()
+    binding = {"policyName": name, "matchResources": {"namespaceSelector": here}}
+    shop.api.post(MUTATION_BINDINGS, {"metadata": {"name": name}, "spec": binding}).ok()
+    eventually(lambda: "violates PodSecurity" in str(_tried(shop).body), within=30, pause=0.3)
+
+
+def not_injected(shop: Shop) -> None:
+    """Take the mutating policy away."""
+    for kind in (MUTATION_BINDINGS, MUTATIONS):
+        shop.api.delete(f"{kind}/injector.{shop.namespace}").ok()
 
 
 def _tried(shop: Shop) -> Any:
