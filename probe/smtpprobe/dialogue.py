@@ -8,13 +8,12 @@ from typing import NamedTuple
 from smtpprobe import faults
 from smtpprobe.faults import Fault
 from smtpprobe.model import Reply, TranscriptLine
-from smtpprobe.redact import Redactor, sanitize
+from smtpprobe.redact import Redactor, clip, sanitize
 from smtpprobe.replies import Malformed, RawReply, ReplyReader
 from smtpprobe.tls import Seen
 from smtpprobe.vocabulary import Note, Reason, Stage
 from smtpprobe.wire import Ended, Limit, Wire
 
-_LINE_CHARS = 512
 # Bytes that can no longer become a reply are not waited for as long as a slow reply is.
 _HOPELESS_SECONDS = 1.0
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
@@ -151,11 +150,11 @@ class Dialogue:
     def _stored(self, code: int, safe: tuple[str, ...], stage: Stage) -> Reply:
         match = None if stage in {Stage.GREETING, Stage.EHLO} else _ENHANCED.match(safe[0])
         if match is None:
-            return Reply(code=code, lines=tuple(line[:_LINE_CHARS] for line in safe))
+            return Reply(code=code, lines=tuple(map(clip, safe)))
         enhanced = match[1]
         if enhanced[0] != str(code)[0]:
             self.notes.add(Note.ENHANCED_CODE_CONTRADICTS)
-        lines = tuple(line.removeprefix(enhanced).lstrip()[:_LINE_CHARS] for line in safe)
+        lines = tuple(clip(line.removeprefix(enhanced).lstrip()) for line in safe)
         return Reply(code=code, enhanced=enhanced, lines=lines)
 
     def _show(self, who: str, text: str) -> None:

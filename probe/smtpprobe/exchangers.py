@@ -24,8 +24,9 @@ Server = tuple[str, int]
 async def exchangers(domain: str, limit: float, servers: Sequence[Server] = ()) -> tuple[str, ...] | None:
     """Ask, at most ``limit`` seconds, for the names and addresses of the hosts that take mail for a domain.
 
-    Empty where the domain does not exist or takes no mail (RFC 7505); the domain itself where it has no MX records
-    (RFC 5321 §5.1). None where nobody could say, or said too much for one answer. ``servers`` are those of resolv.conf.
+    Empty where the domain takes no mail (RFC 7505); the domain itself where it has no MX records (RFC 5321 §5.1). None
+    where nobody could say, or said too much for one answer, and for a domain that does not exist as far as is seen from
+    here: it may well be the server's own, in a zone that only its side knows. ``servers`` are those of resolv.conf.
     """
     query = question(domain, secrets.randbelow(1 << 16))
     if query is None:
@@ -33,7 +34,7 @@ async def exchangers(domain: str, limit: float, servers: Sequence[Server] = ()) 
     try:
         async with asyncio.timeout(limit):
             found = await _ask(query, tuple(servers) or name_servers(), limit)
-            if found is None or len(found.names) > _MAX_NAMES:
+            if found is None or not found.exists or len(found.names) > _MAX_NAMES:
                 return None
             names = found.names if found.names or found.final else (domain.lower().rstrip("."),)
             addresses = await asyncio.gather(*(_addresses(name, limit) for name in names))
@@ -58,6 +59,7 @@ class Answer(NamedTuple):
 
     names: tuple[str, ...]
     final: bool
+    exists: bool = True
 
 
 def question(domain: str, number: int) -> bytes | None:
@@ -81,7 +83,7 @@ def parse(query: bytes, reply: bytes) -> Answer | None:
         return None
     code, count = reply[3] & 0x0F, int.from_bytes(reply[6:8])
     if code == _NXDOMAIN:
-        return Answer((), final=True)
+        return Answer((), final=True, exists=False)
     if code or count > _MAX_RECORDS:
         return None
     names: dict[str, None] = {}

@@ -11,7 +11,7 @@ from smtpprobe import faults, tls
 from smtpprobe.dialogue import Dialogue, Heard
 from smtpprobe.faults import Fault, fault
 from smtpprobe.model import Experiment, ProbeRequest, TlsOptions
-from smtpprobe.redact import Redactor
+from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import offered, parse_ehlo
 from smtpprobe.resolve import Address
 from smtpprobe.stages import Clock
@@ -73,7 +73,7 @@ async def _client_hello(question: Question, found: Fault, clock: Clock) -> Settl
         greeting = await _greeting_in_tls(wire, seen, clock)
     finally:
         await wire.close()
-    said = f" and the greeting inside is {greeting!r}" if greeting else ""
+    said = f" and the greeting inside is '{greeting}'" if greeting else ""
     showed = f"the silent port answers a ClientHello{said}"
     detail = f"{found.detail}, but {showed}: use mode smtps"
     confidence = 1.0 if greeting else 0.8
@@ -108,12 +108,12 @@ async def _plain_hello(question: Question, found: Fault, clock: Clock) -> Settle
         talk = Dialogue(wire, Redactor(None), clock.began, None)
         heard = await talk.hear(Stage.GREETING, clock.limit("greeting", clock.limits.tls / 2))
         if isinstance(heard, Fault) or heard.code != 220:
-            showed = heard.detail if isinstance(heard, Fault) else f"the plaintext greeting is {_first_line(heard)!r}"
+            showed = heard.detail if isinstance(heard, Fault) else f"the plaintext greeting is '{_first_line(heard)}'"
             return Settled(found, (Experiment(name=name, showed=showed),))
         mode = await _offered_mode(question, talk, clock)
     finally:
         await wire.close()
-    showed = f"the server greets in plaintext with {_first_line(heard)!r}, mode {mode} fits"
+    showed = f"the server greets in plaintext with '{_first_line(heard)}', mode {mode} fits"
     what = found.detail.removesuffix(". Use mode starttls") if certain else "no TLS at once, but a plaintext greeting"
     detail = f"{what}: use mode {mode}"
     rule = "plaintext-on-tls-port"
@@ -138,4 +138,4 @@ async def _open(question: Question, clock: Clock) -> Wire | NotConnected:
 
 
 def _first_line(heard: Heard) -> str:
-    return faults.excerpt(f"{heard.code} {heard.reply.lines[0]}".encode())
+    return clip(f"{heard.code} {heard.reply.lines[0]}", 64)

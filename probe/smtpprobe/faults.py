@@ -83,11 +83,11 @@ def no_greeting(ended: Ended, pending: bytes, limit: Limit, *, begun: bool) -> F
         return not_smtp(pending)
     if ended.how is Cut.TIMEOUT:
         if begun:
-            said = f": {excerpt(pending)!r}" if pending else ""
+            said = f": '{excerpt(pending)}'" if pending else ""
             return fault(Reason.BANNER_TIMEOUT, "greeting-unfinished", f"half a greeting within {limit.words}{said}")
         return fault(Reason.BANNER_TIMEOUT, SILENT_GREETING, f"no greeting within {limit.words}")
     if begun:
-        said = f" after {excerpt(pending)!r}" if pending else ""
+        said = f" after '{excerpt(pending)}'" if pending else ""
         return fault(Reason.CONNECTION_CLOSED, "closed-in-greeting", f"closed in the middle of the greeting{said}")
     how = "reset" if ended.how is Cut.RESET else "closed"
     detail = f"accepted, then {how} before the greeting: no mail server behind the port, or it bars this address"
@@ -98,7 +98,7 @@ def no_greeting(ended: Ended, pending: bytes, limit: Limit, *, begun: bool) -> F
 def not_smtp(raw: bytes) -> Fault:
     """Judge a greeting of another protocol."""
     kind = foreign(raw) or "no SMTP server"
-    return fault(Reason.NOT_SMTP, "not-smtp", f"this is {kind}: {excerpt(raw)!r}")
+    return fault(Reason.NOT_SMTP, "not-smtp", f"this is {kind}: '{excerpt(raw)}'")
 
 
 def no_reply(ended: Ended, limit: Limit, *, begun: bool) -> Fault:
@@ -116,7 +116,7 @@ def no_reply(ended: Ended, limit: Limit, *, begun: bool) -> Fault:
 
 def malformed(bad: Malformed, stage: Stage) -> Fault:
     """Judge what the reply reader refused."""
-    said = f"{bad.detail}: {excerpt(bad.excerpt)!r}"
+    said = f"{bad.detail}: '{excerpt(bad.excerpt)}'"
     if stage is Stage.GREETING and bad.reason is Reason.MALFORMED_REPLY:
         if bad.excerpt[1:2] == b"\x03" and bad.excerpt[0] < 0x20:
             detail = "the server speaks TLS from the first byte: use mode smtps"
@@ -153,11 +153,11 @@ def handshake(result: Handshake, seen: Seen, mode: Mode, limit: Limit) -> Fault:
 
 def _plaintext(raw: bytes, mode: Mode) -> Fault:
     if mode is Mode.STARTTLS:
-        detail = f"plaintext in answer to the ClientHello: {excerpt(raw)!r}"
+        detail = f"plaintext in answer to the ClientHello: '{excerpt(raw)}'"
         return fault(Reason.STARTTLS_INJECTION, "plaintext-in-handshake", detail)
     if foreign(raw) is not None:
         return not_smtp(raw)
-    detail = f"the server speaks plaintext here: {excerpt(raw)!r}. Use mode starttls"
+    detail = f"the server speaks plaintext here: '{excerpt(raw)}'. Use mode starttls"
     return fault(Reason.WRONG_TLS_MODE, "plaintext-on-tls-port", detail)
 
 
@@ -183,7 +183,7 @@ def tls_error(error: ssl.SSLError, seen: Seen) -> Fault:
 
 def unsolicited(said: str) -> Fault:
     """Judge a reply that answers no command; ``said`` is fit to store."""
-    detail = f"the server spoke before it was asked ({said!r}): its replies cannot be told apart any more"
+    detail = f"the server spoke before it was asked ('{said}'): its replies cannot be told apart any more"
     return fault(Reason.PROTOCOL_ERROR, UNSOLICITED.removeprefix("transport:"), detail)
 
 

@@ -16,7 +16,7 @@ from smtpprobe.faults import Fault, fault
 from smtpprobe.login import Login
 from smtpprobe.model import AddressAttempt, Features, ProbeRequest, Reply, Verdict
 from smtpprobe.plan import SLOW_GREETING, Limits, Step
-from smtpprobe.redact import Redactor
+from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import mechanisms, offered, parse_ehlo
 from smtpprobe.resolve import Address, NotResolved, resolve
 from smtpprobe.vocabulary import Mode, Note, Reason, Stage
@@ -233,7 +233,7 @@ class Stages:
 
     def _ehlo_refused(self, step: Step, heard: Heard) -> Fault:
         if _FTP.search(self.banner) and heard.code >= 500:
-            detail = f"this is an FTP server: {self.banner[:64]!r}"
+            detail = f"this is an FTP server: '{clip(self.banner, 64)}'"
             return fault(Reason.NOT_SMTP, "not-smtp", detail, reply=heard.reply)
         refused = self._refused(Stage.EHLO, heard)
         again = step.after_tls and self.mode is Mode.STARTTLS
@@ -269,7 +269,7 @@ class Stages:
         extra = await self.talk.unread()
         if extra:
             self.talk.alive = False
-            detail = f"bytes after the reply to STARTTLS and before TLS: {faults.excerpt(extra)!r}"
+            detail = f"bytes after the reply to STARTTLS and before TLS: '{faults.excerpt(extra)}'"
             return fault(Reason.STARTTLS_INJECTION, "bytes-after-starttls", detail, reply=heard.reply)
         return Done(heard.reply)
 

@@ -32,7 +32,7 @@ TARGETS = {
     "an alias before it": (reply(record(b"\xc0\x0c", 5), MX), Answer(("mx.outside.test",), final=True)),
     "no MX": (reply(), Answer((), final=False)),
     "null MX": (reply(record(b"\0\0\0")), Answer((), final=True)),
-    "no such name": (reply(flags=0x8183), Answer((), final=True)),
+    "no such name": (reply(flags=0x8183), Answer((), final=True, exists=False)),
     "SERVFAIL": (reply(flags=0x8182), None),
     "cut": (reply(MX, flags=0x8380), None),
     "a query": (reply(MX, flags=0x0100), None),
@@ -111,12 +111,25 @@ def test_a_lost_datagram_is_asked_again_and_silence_is_no_answer():
 
     def second(query: bytes) -> bytes | None:
         seen.append(query)
-        return query[:2] + reply(flags=0x8183)[2:] if len(seen) > 1 else None
+        return query[:2] + reply(record(b"\0\0\0"))[2:] if len(seen) > 1 else None
 
     with serving(second) as server:
         assert asyncio.run(exchangers("outside.test", 2, (server,))) == ()
     with serving(lambda _query: None) as server:
         assert asyncio.run(exchangers("outside.test", 0.2, (server,))) is None
+
+
+def test_a_domain_that_does_not_exist_proves_nothing():
+    """Of a domain that only the server's side may know nothing is claimed, and no second server is asked."""
+    seen: list[bytes] = []
+
+    def no_such_name(query: bytes) -> bytes:
+        seen.append(query)
+        return query[:2] + reply(flags=0x8183)[2:]
+
+    with serving(no_such_name) as server:
+        assert asyncio.run(exchangers("outside.test", 2, (server, server))) is None
+    assert len(seen) == 1
 
 
 def test_a_closed_port_is_no_answer():
