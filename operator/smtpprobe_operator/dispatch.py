@@ -248,7 +248,9 @@ class Dispatch:
     def _admits(self, probe: Probe, spec: Spec) -> bool:
         """Whether the limits of this probe's host and account let it start now."""
         login = login_key(probe)
-        if login and not pause.may_start(probe, self._registry.siblings(probe), self.flights.logins(login)):
+        if login and not pause.may_start(
+            probe, self._registry.siblings(probe), self.flights.logins(login, self._clock())
+        ):
             return False
         return self.flights.host_free(host_key(spec))
 

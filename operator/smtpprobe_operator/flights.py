@@ -1,11 +1,12 @@
 """Runs under way: one a probe, few at a time, few to one host."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from smtpprobe.resource import RunRef, Spec
+from smtpprobe_operator.harvest import START_DEADLINE_SECONDS
 from smtpprobe_operator.jobs import POD_MARGIN_SECONDS, job_name
 from smtpprobe_operator.registry import LoginKey, Probe, login_key
 
@@ -49,6 +50,7 @@ class Flights:
         self._max_runs = max_runs
         self._max_per_host = max_per_host
         self._flights: dict[str, Flight] = {}
+        self._lingering: dict[str, Flight] = {}
 
     def full(self) -> bool:
         return len(self._flights) >= self._max_runs
@@ -57,9 +59,23 @@ class Flights:
         """Whether one more session to this host may start now."""
         return sum(1 for flight in self._flights.values() if flight.host == host) < self._max_per_host
 
-    def logins(self, login: LoginKey | None) -> int:
-        """How many runs may be logging in to this account now."""
-        return sum(1 for flight in self._flights.values() if login is not None and flight.login == login)
+    def logins(self, login: LoginKey | None, now: datetime) -> int:
+        """How many runs may be logging in to this account now, those that linger included."""
+        self._lingering = {job: flight for job, flight in self._lingering.items() if _alive(flight, now)}
+        known = (*self._flights.values(), *self._lingering.values())
+        return sum(1 for flight in known if login is not None and flight.login == login)
+
+    def linger(self, flight: Flight) -> None:
+        """Keep an ended run's login in the count until its pod has been heard of, or must be dead.
+
+        A node that does not answer keeps its pods running, whatever the API server was told to delete.
+        """
+        if flight.login is not None:
+            self._lingering[flight.job] = flight
+
+    def heard_of(self, job: str) -> None:
+        """Stop counting the login of a run whose pod has finished: from now on its result counts."""
+        self._lingering.pop(job, None)
 
     def start(self, flight: Flight) -> None:
         self._flights[flight.uid] = flight
@@ -75,3 +91,7 @@ class Flights:
 
     def __len__(self) -> int:
         return len(self._flights)
+
+
+def _alive(flight: Flight, now: datetime) -> bool:
+    return now - flight.started < timedelta(seconds=START_DEADLINE_SECONDS + flight.pod_deadline)

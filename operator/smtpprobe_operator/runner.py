@@ -56,6 +56,7 @@ class Runner:
 
     def receive(self, sighting: harvest.Sighting) -> None:
         """Keep a finished pod until its probe has a hand free."""
+        self._flights.heard_of(sighting.job)
         self.inbox.setdefault(sighting.uid, deque()).append(sighting)
 
     # ------------------------------------------------------------------------------------- statuses without a run
@@ -171,6 +172,8 @@ class Runner:
             if not await self._kube.pods(flight.namespace, f"{JOB_LABEL}={flight.job}"):
                 break
             await asyncio.sleep(1.0)
+        else:
+            self._flights.linger(flight)
         if self.inbox.get(flight.uid):
             await self.harvest(flight.uid)
         self._flights.end(flight.uid)

@@ -1,10 +1,11 @@
 """Limits on runs under way, and the log's form."""
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from smtpprobe.resource import RunRef
 from smtpprobe_operator.flights import Flights, flight_of, host_key
+from smtpprobe_operator.jobs import job_name
 from smtpprobe_operator.logs import OneLine
 from smtpprobe_operator.registry import from_body
 
@@ -45,8 +46,22 @@ def test_logins_are_counted_by_account():
     start(flights, "2", secret="s")
     start(flights, "3", secret="t")
     start(flights, "4")
-    assert flights.logins(("ns", "s", "a.example.com")) == 2
-    assert flights.logins(None) == 0
+    assert flights.logins(("ns", "s", "a.example.com"), NOW) == 2
+    assert flights.logins(None, NOW) == 0
+
+
+def test_login_of_a_pod_that_does_not_go_counts_until_it_is_heard_of_or_dead():
+    """A superseded run whose node is silent holds its account's turn, at most until its pod's own deadline; others do not."""
+    flights = Flights(max_runs=9, max_per_host=9)
+    for uid, secret in (("1", "s"), ("2", "s"), ("3", None)):
+        me = probe(uid, secret=secret)
+        flights.linger(flight_of(me, me.spec, RunRef(trigger="slot:0", generation=1), NOW))
+    account = ("ns", "s", "a.example.com")
+    assert flights.logins(account, NOW) == 2
+    assert not flights.full()
+    flights.heard_of(job_name("1", RunRef(trigger="slot:0", generation=1)))
+    assert flights.logins(account, NOW + timedelta(seconds=189)) == 1
+    assert flights.logins(account, NOW + timedelta(seconds=190)) == 0
 
 
 def test_pod_deadline_follows_the_timeout():
