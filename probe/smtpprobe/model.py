@@ -72,10 +72,14 @@ class RefusedLogin(Value, frozen=True, kw_only=True):
 
 
 class ProbeRequest(Value, frozen=True, kw_only=True):
-    """Everything a session needs to know, except the secret itself."""
+    """Everything a session needs to know, except the secret itself.
+
+    ``port`` is 0 where mode is auto and the usual ports are to be looked at. ``tls_required``: mode auto takes no port
+    without TLS. ``tls_seen``: ports of this host that offered TLS in an earlier run.
+    """
 
     host: str
-    port: int
+    port: int = 0
     mode: Mode
     depth: Depth
     schema_version: int = SCHEMA_VERSION
@@ -87,6 +91,8 @@ class ProbeRequest(Value, frozen=True, kw_only=True):
     credentials: CredentialFiles | None = None
     refused: RefusedLogin | None = None
     timeout_seconds: float = 60.0
+    tls_required: bool = False
+    tls_seen: tuple[int, ...] = ()
 
 
 # ----------------------------------------------------------------------------------------------------------- result
@@ -215,6 +221,36 @@ class Experiment(Value, frozen=True, kw_only=True):
     decided: Reason | None = None
 
 
+class PortFinding(Value, frozen=True, kw_only=True):
+    """What one port turned out to be.
+
+    ``mode`` is how TLS comes in there, None where no mail server was heard. ``reason``, ``stage`` and ``detail`` say
+    why the port cannot be used; a port without ``reason`` can. ``elapsed_ms`` is the time of all its sessions.
+    """
+
+    port: int
+    mode: Mode | None = None
+    reason: Reason | None = None
+    stage: Stage | None = None
+    detail: str | None = None
+    features: Features = Features()
+    tls: TlsFacts | None = None
+    notes: tuple[Note, ...] = ()
+    elapsed_ms: int = 0
+
+
+class Discovery(Value, frozen=True, kw_only=True):
+    """What mode auto found: the port and mode that the session used, why these, and every port that was looked at.
+
+    ``port`` is None where no port took a connection; ``mode`` is None where the port took one and said nothing.
+    """
+
+    port: int | None = None
+    mode: Mode | None = None
+    why: str = ""
+    ports: tuple[PortFinding, ...] = ()
+
+
 class ProbeResult(Value, frozen=True, kw_only=True):
     """The verdict of one run with its evidence.
 
@@ -239,6 +275,7 @@ class ProbeResult(Value, frozen=True, kw_only=True):
     egress: EgressFinding = EgressFinding()
     experiments: tuple[Experiment, ...] = ()
     notes: tuple[Note, ...] = ()
+    discovery: Discovery | None = None
     truncated: bool = False
 
 
