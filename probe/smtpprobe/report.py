@@ -17,7 +17,6 @@ from smtpprobe.evidence import result_of
 from smtpprobe.model import Certificate, ProbeRequest, ProbeResult, StageResult, TlsFacts, TranscriptLine
 from smtpprobe.resource import Spec, Status
 from smtpprobe.runs import run_digest
-from smtpprobe.summary import message
 from smtpprobe.vocabulary import (
     REASONS,
     ConditionType,
@@ -27,7 +26,7 @@ from smtpprobe.vocabulary import (
     StateReason,
 )
 
-__all__ = ["evidence", "from_status", "one_line", "text", "wrapped"]
+__all__ = ["evidence", "from_status", "text", "wrapped"]
 
 WIDTH = 100
 _HEADS: dict[Lang, dict[str, str]] = {
@@ -111,11 +110,6 @@ class _Paint:
 
     def __call__(self, text: str, name: str) -> str:
         return f"\x1b[{_COLOURS[name]}m{text}\x1b[0m" if self.colour else text
-
-
-def one_line(result: ProbeResult, request: ProbeRequest) -> str:
-    """Return the line that ``kubectl get -o wide`` shows, at most 200 characters."""
-    return result.message or message(result, request)
 
 
 def text(

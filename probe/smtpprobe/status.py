@@ -53,7 +53,6 @@ __all__ = [
     "count_login",
     "fold",
     "invalid",
-    "is_known",
     "limit",
     "needs_run",
     "refold",

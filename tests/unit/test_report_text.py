@@ -26,6 +26,7 @@ from smtpprobe.model import (
 )
 from smtpprobe.resource import Condition, HistoryEntry, Spec, Status
 from smtpprobe.runs import run_digest
+from smtpprobe.summary import message
 from smtpprobe.vocabulary import (
     ConditionStatus,
     ConditionType,
@@ -221,6 +222,6 @@ def test_the_ehlo_name_is_not_made_up():
 def test_one_line_is_one_line_of_200_characters():
     """The line for kubectl get stays short whatever the server said."""
     long = msgspec.structs.replace(FAILED.stages[2], reply=Reply(code=550, lines=("word " * 100, "and more")))
-    line = report.one_line(msgspec.structs.replace(FAILED, stages=(long,)), REQUEST)
+    line = message(msgspec.structs.replace(FAILED, stages=(long,)), REQUEST)
     assert len(line) <= 200
     assert "\n" not in line

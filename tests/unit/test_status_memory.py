@@ -11,7 +11,8 @@ from runs_made import NOON, bad_login, error, finished, login_spec, passed, refu
 
 from smtpprobe.evidence import outage_result, result_of
 from smtpprobe.resource import RunRef, Status, decode_status, encode_status
-from smtpprobe.status import count_login, fold, is_known, limit, needs_run, refold, run_digest, running
+from smtpprobe.runs import is_known
+from smtpprobe.status import count_login, fold, limit, needs_run, refold, run_digest, running
 from smtpprobe.trim import STATUS_LIMIT, size
 from smtpprobe.vocabulary import Outcome, Reason, Stage
 
