@@ -15,9 +15,14 @@ CLONE_NEWCGROUP = 0x02000000
 
 
 def hierarchies() -> list[Path]:
-    """Mount points of all cgroup hierarchies: one in version 2, one for each controller in version 1."""
+    """Mount points of all cgroup hierarchies: one in version 2, one for each controller in version 1.
+
+    A hierarchy that is mounted twice (into some chroot, say) counts once.
+    """
     mounts = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [Path(before.split()[4]) for before, after in mounts if after.split()[0] in {"cgroup", "cgroup2"}]
+    places = [Path(before.split()[4]) for before, after in mounts if after.split()[0] in {"cgroup", "cgroup2"}]
+    places.sort(key=lambda place: not place.is_relative_to(TOP))
+    return list({place.stat().st_dev: place for place in reversed(places)}.values())
 
 
 def enter(name: str) -> None:
