@@ -111,7 +111,7 @@ def _holds(rule: Rule, stage: Stage, normal: Normal) -> bool:
         return False
     if rule.client and (normal.code or not normal.client):
         return False
-    if rule.codes and not (normal.code and str(normal.code).startswith(rule.codes)):
+    if rule.codes and not (str(normal.code) if normal.code else normal.enhanced[:1] or "-").startswith(rule.codes):
         return False
     return not rule.enhanced or normal.enhanced in rule.enhanced
 

@@ -13,6 +13,7 @@ from smtpprobe.classify import SessionFacts, classify, quoted_address
 from smtpprobe.evidence import result_of
 from smtpprobe.model import ProbeRequest, ProbeResult
 from smtpprobe.resource import decode_status
+from smtpprobe.unwrap import stage_said, unwrap
 from smtpprobe.vocabulary import REASONS, Depth, Mode, Reason, Stage, StateReason
 
 __all__ = ["UnreadableError", "explain_batch", "explain_object", "explain_text", "stage_of"]
@@ -21,12 +22,15 @@ MAX_LINE = 64 * 1024
 _STAGE_NAMES = {"banner": Stage.GREETING, "handshake": Stage.TLS, "helo": Stage.EHLO, "end-of-data": Stage.DOT}
 _GUESSES = (
     # what a text says of its own stage, for a person who pastes a reply without naming one
-    (Stage.AUTH, ("535", "534", "432", "504", "authenticat", "credential", "password", "login")),
+    (
+        Stage.MAIL,
+        ("authentication required", "authenticate first", "not authenticated", "starttls", "sender", "mail from"),
+    ),
+    (Stage.AUTH, ("535", "534", "432", "504", "authenticat", "credential", "password", "login", "eauth", "auth ")),
     (Stage.DNS, ("gaierror", "getaddrinfo", "name or service", "name resolution", "no such host")),
-    (Stage.CONNECT, ("errno", "dial tcp", "econn", "connection refused", "connect to", "connecting to")),
+    (Stage.CONNECT, ("errno", "dial tcp", "econn", "connection refused", "connect to", "connecting to", "opentimeout")),
     (Stage.TLS, ("certificate", "ssl:", "tls:", "handshake", "wrong version number")),
     (Stage.EHLO, ("helo", "ehlo")),
-    (Stage.MAIL, ("sender", "mail from")),
     (Stage.DOT, ("message", "spam", "content", "dmarc", "dkim")),
 )
 
@@ -45,7 +49,9 @@ def stage_of(name: str | None, text: str = "") -> Stage:
             return Stage(name)
         except ValueError:
             raise UnreadableError(f"unknown stage {cut(name, 40)!r}: write one of {', '.join(Stage)}") from None
-    folded = text.casefold()
+    if (said := stage_said(text)) is not None:
+        return said
+    folded = unwrap(text).casefold()
     return next((stage for stage, words in _GUESSES if any(word in folded for word in words)), Stage.RCPT)
 
 

@@ -11,13 +11,13 @@ import re
 import msgspec
 
 from smtpprobe import egress
+from smtpprobe.unwrap import unwrap
 
 MAX_CHARS = 4096
 _CODE = re.compile(r"([2-5]\d\d)(?:[ \-]|$)")
-# "(535, b'5.7.8 ...')", "said: 550 5.7.1 ...", "SMTPDataError: 554 ...": a client's error around the server's reply
-_WRAPPED = re.compile(
-    r"(?:\(|\bsaid: |\bresponded: |\bresponse: |error: |reply: |code[:=]? ?|: |^smtp )([45][0-5]\d)[ ,\-](?![\d.]{4,})",
-    re.IGNORECASE,
+# A code apart from its reply: "SMTP Error (535): ...", "... SMTP code: 550", "responseCode: 535"
+_CODE_APART = re.compile(
+    r"(?:\bsmtp|code|error|status|reply|said)[ :=\"'(\[]{0,4}([45][0-5]\d)\b(?!\.\d)", re.IGNORECASE
 )
 _ENHANCED = re.compile(r"(?<![\d.:])#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
 _LINE_CODE = re.compile(r"(?<!\S)[2-5][0-5]\d(?:-(?=\S)|[ \-](?=#?[245]\.\d{1,3}\.\d))")
@@ -45,8 +45,11 @@ class Normal(msgspec.Struct, frozen=True):
 
 def normalize(text: str) -> Normal:
     """Return the matchable form of one reply (all its lines) or one error text; 4,096 characters of it count."""
-    text = recover(text[:MAX_CHARS])
+    whole = recover(text[:MAX_CHARS])
+    text = unwrap(whole)
     code, client = _code_of(text)
+    if code and "\n" in text:
+        text = re.sub(rf"\n\s*{code}(?:[ \-]|$)", "\n", text)
     raw = " ".join(text.split())
     found = _ENHANCED.search(raw)
     enhanced = found.group(1) if found else ""
@@ -65,7 +68,7 @@ def normalize(text: str) -> Normal:
     if found:
         folded = _ENHANCED.sub("", folded)
     folded = folded.casefold().replace("e-mail", "email").translate(_PUNCTUATION)
-    return Normal(" ".join(folded.split()), raw, code, enhanced, client)
+    return Normal(" ".join(folded.split()), " ".join(whole.split()), code, enhanced, client)
 
 
 def quoted_address(text: str) -> str | None:
@@ -110,10 +113,8 @@ def _code_of(text: str) -> tuple[int, bool]:
     head = text.lstrip()
     if found := _CODE.match(head):
         return int(found.group(1)), False
-    if _ENHANCED.match(head):
-        return 0, False
-    found = _WRAPPED.search(head)
-    return (int(found.group(1)) if found else 0), True
+    found = _CODE_APART.search(head)
+    return (int(found.group(1)) if found else 0), not _ENHANCED.match(head)
 
 
 def _address(text: str) -> str | None:

@@ -1,0 +1,61 @@
+r"""Take what the server said out of what a client, a log line or a bounce put around it.
+
+``said: 550 5.7.1 …``, ``(535, b'5.7.8 …')``, ``The server response was: 5.7.57 …``, ``{"response":"502 …"}``,
+``smtp;550 …``, ``NOQUEUE: reject: RCPT from …: 554 …; from=<…> helo=<…>``: the words around a reply speak of other
+things (a secure connection, a HELO name), and rules for client errors must not see a reply. Linear time.
+"""
+
+import re
+from typing import Final
+
+from smtpprobe.vocabulary import Stage
+
+_CODE: Final = r"[45][0-5]\d"
+_ENHANCED: Final = r"#?[245]\.\d{1,3}\.\d{1,3}"
+_STARTS: Final = re.compile(rf"[2-5]\d\d(?:[ \-]|$)|{_ENHANCED}\b|#\d")
+_SMTP_TYPE: Final = re.compile(r"(?:diagnostic-code: ?)?smtp; ?", re.IGNORECASE)
+# Where the reply begins, surest first: a code with an enhanced code behind it; the words with which .NET, Java and
+# sendmail introduce a reply; a code behind a quote, bracket or colon; an enhanced code alone behind one of these.
+_BEGINS: Final = (
+    re.compile(rf"(?<![\w./@-])({_CODE}(?: |-| -|, ?u?b?['\"])\s?{_ENHANCED}\b)"),
+    re.compile(r"(?:server|remote) (?:response|host) (?:was|is|said|returned):\s*()(?=\S)", re.IGNORECASE),
+    re.compile(
+        rf"(?<=[(\[\"'|:;>=)])(?<!code:)(?<!code=) ?"
+        rf"({_CODE}(?:[ \-]|, ?u?b?['\"])(?=[A-Za-z<\"'\[#\u0080-\U0010ffff]))"
+    ),
+    re.compile(rf"(?:said|response|reply|replied|error|code|smtp) ({_CODE}[ \-](?=[A-Za-z<\"'\[#]))", re.IGNORECASE),
+    re.compile(rf"(?<=[\"'(\[:]) ?({_ENHANCED} (?=[A-Za-z<(\[]))"),
+)
+_TUPLE: Final = re.compile(rf"({_CODE}), ?u?b?['\"]")
+_LOGGED: Final = re.compile(r"; from=<[^<>]{0,320}>(?: to=<| proto=).*| ?\(in reply to [^()]{1,60}\)", re.DOTALL)
+_STAGE_WORDS: Final = {
+    Stage.DOT: "after end of data|end of data|smtpdataerror|data end command|message failed:",
+    Stage.RCPT: "reply to rcpt to|after rcpt to|smtprecipientsrefused|all recipients were rejected|rcpt from|rcpt failed",
+    Stage.MAIL: "reply to mail from|after mail from|smtpsenderrefused|mail command failed|mail from command failed",
+    Stage.DATA: "in reply to data command",
+    Stage.AUTH: "invalid login:|smtpauthenticationerror|authenticationfailedexception|sasl authentication failed",
+    Stage.EHLO: "in reply to ehlo|in reply to helo|smtpheloerror|after ehlo|after helo",
+    Stage.STARTTLS: "in reply to starttls|after starttls",
+    Stage.GREETING: "refused to talk to me|initial server greeting|initial connection",
+}
+
+
+def unwrap(text: str) -> str:
+    """Return the part of one error text or log line that the server said; all of it where no reply is found in it."""
+    head = text.lstrip()
+    if found := _SMTP_TYPE.match(head):
+        head = head[found.end() :]
+    if not _STARTS.match(head):
+        for pattern in _BEGINS:
+            if found := pattern.search(head):
+                head = head[found.start(1) :]
+                break
+    if "from=<" in head or "in reply to" in head:
+        head = _LOGGED.sub("", head)
+    return _TUPLE.sub(r"\1 ", head, count=1) if head[3:4] == "," else head
+
+
+def stage_said(text: str) -> Stage | None:
+    """Return the stage that the words around a reply name, or None."""
+    folded = text.casefold()
+    return next((stage for stage, words in _STAGE_WORDS.items() if any(w in folded for w in words.split("|"))), None)
