@@ -52,6 +52,11 @@ async def resolve(host: str, port: int, limit: float) -> tuple[Address, ...] | N
     return tuple(addresses.values())[:MAX_ADDRESSES]
 
 
+def at_port(addresses: tuple[Address, ...], port: int) -> tuple[Address, ...]:
+    """Return the same addresses with another port."""
+    return tuple(one._replace(sockaddr=(one.sockaddr[0], port, *one.sockaddr[2:])) for one in addresses)
+
+
 type_info = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]
 
 
