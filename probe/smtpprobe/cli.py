@@ -63,7 +63,10 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         "--password-file", metavar="FILE", help="- reads standard input; a terminal is asked if this is left out"
     )
     check.add_argument(
-        "--mechanism", choices=[Mechanism.AUTO, Mechanism.PLAIN, Mechanism.LOGIN], default=Mechanism.AUTO
+        "--mechanism",
+        choices=list(Mechanism),
+        default=Mechanism.AUTO,
+        help="default: the first of PLAIN, LOGIN, SCRAM-SHA-256, CRAM-MD5 offered; XOAUTH2: the password is a token",
     )
     check.add_argument("--allow-plaintext-auth", action="store_true", help="mode plain: send the login unencrypted")
     check.add_argument("--from", dest="mail_from", metavar="ADDRESS", help='MAIL FROM; "" is the null sender')
@@ -71,9 +74,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         "--to", dest="rcpt_to", metavar="ADDRESS", action="append", default=[], help="RCPT TO; up to five"
     )
     check.add_argument("--helo", metavar="NAME", help="the EHLO name; a real name of yours, as servers judge it")
-    check.add_argument(
-        "--depth", choices=[depth for depth in Depth if depth is not Depth.MESSAGE], help="where to stop"
-    )
+    check.add_argument("--depth", choices=list(Depth), help="where to stop; message sends one marked test mail")
     check.add_argument("--ca", metavar="FILE", help="PEM file of the CA to trust")
     check.add_argument("--server-name", metavar="NAME", help="the name that the certificate must carry")
     check.add_argument("--min-tls", choices=["1.0", "1.1", "1.2", "1.3"], default="1.2")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from smtpprobe import faults
 from smtpprobe.faults import Fault
+from smtpprobe.message import Message
 from smtpprobe.model import Reply, TranscriptLine
 from smtpprobe.redact import Redactor, clip, sanitize
 from smtpprobe.replies import Malformed, RawReply, ReplyReader
@@ -78,6 +79,19 @@ class Dialogue:
         self._show("C", sanitize(line)[0] if shown is None else shown)
         self.wire.send(line + b"\r\n")
         return await self.hear(stage, limit)
+
+    async def deliver(self, message: Message, limit: Limit) -> Heard | Fault:
+        """Send a message after the 354 and hear the reply to it; the transcript only names it.
+
+        A fault after the lone dot says that nobody knows what became of the message.
+        """
+        if await self.unread():
+            return self._unsolicited(Stage.DOT)
+        self._show("C", f"[the test message, run {message.run}]")
+        self._show("C", ".")
+        self.wire.send(message.on_the_wire())
+        heard = await self.hear(Stage.DOT, limit)
+        return faults.unanswered_message(heard) if isinstance(heard, Fault) else heard
 
     async def hear(self, stage: Stage, limit: Limit) -> Heard | Fault:
         """Wait for one whole reply."""

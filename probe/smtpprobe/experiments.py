@@ -8,13 +8,13 @@ import asyncio
 from typing import NamedTuple
 
 from smtpprobe import faults, tls
+from smtpprobe.clock import Clock
 from smtpprobe.dialogue import Dialogue, Heard
 from smtpprobe.faults import Fault, fault
 from smtpprobe.model import Experiment, ProbeRequest, TlsOptions
 from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import offered, parse_ehlo
 from smtpprobe.resolve import Address
-from smtpprobe.stages import Clock
 from smtpprobe.vocabulary import Mode, Reason, Stage
 from smtpprobe.wire import NotConnected, Wire, connect
 

@@ -7,6 +7,8 @@ import re
 import ssl
 from typing import NamedTuple
 
+import msgspec
+
 from smtpprobe.model import Alternative, Reply, Verdict
 from smtpprobe.redact import sanitize
 from smtpprobe.replies import Malformed
@@ -15,6 +17,7 @@ from smtpprobe.vocabulary import Mode, Note, Reason, Stage
 from smtpprobe.wire import Cut, Ended, Handshake, Limit
 
 SILENT_GREETING = "greeting-silent"
+DOT_TIMEOUT, DOT_CLOSED = "transport:dot-timeout", "transport:dot-closed"
 UNSOLICITED = "transport:unsolicited-reply"
 _EXCERPT = 64
 _BANNERS: tuple[tuple[bytes, str], ...] = (
@@ -112,6 +115,31 @@ def no_reply(ended: Ended, limit: Limit, *, begun: bool) -> Fault:
     how = "reset" if ended.how is Cut.RESET else "closed"
     where = "in the middle of a reply" if begun else "instead of a reply"
     return fault(Reason.CONNECTION_CLOSED, f"{how}-in-session", f"the server {how} the connection {where}")
+
+
+def unanswered_message(found: Fault) -> Fault:
+    """Say of a session that broke between the final dot and its reply that the message may have been taken.
+
+    RFC 5321 §4.5.3.2.6: from the dot on the server alone knows.
+    """
+    rules = {"transport:reply-timeout": DOT_TIMEOUT, "transport:closed-in-session": DOT_CLOSED}
+    rules["transport:reset-in-session"] = DOT_CLOSED
+    rule = rules.get(found.verdict.rule, found.verdict.rule)
+    verdict = msgspec.structs.replace(found.verdict, rule=rule)
+    return found._replace(verdict=verdict, detail=f"{found.detail}; the message may have been delivered")
+
+
+def no_starttls(*, masked: bool, before: bool) -> Fault:
+    """Judge an EHLO without STARTTLS; ``masked`` where the reply looks rewritten, ``before`` where it was offered once.
+
+    An offer that vanishes is no reason to go on in plain: whoever took it away may want just that (RFC 3207 §6).
+    """
+    if before:
+        detail = "the server does not offer STARTTLS, and did in an earlier run: something on the way seems to hide it"
+        notes = frozenset({Note.MIDDLEBOX_SUSPECTED})
+        return fault(Reason.TLS_NOT_OFFERED, "starttls-vanished", detail, notes=notes)
+    hidden = "; a middlebox seems to hide it" if masked else ""
+    return fault(Reason.TLS_NOT_OFFERED, "starttls-absent", f"the server does not offer STARTTLS{hidden}")
 
 
 def malformed(bad: Malformed, stage: Stage) -> Fault:

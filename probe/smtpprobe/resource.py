@@ -15,6 +15,7 @@ from smtpprobe.vocabulary import (
     ConditionType,
     Depth,
     EgressVerdict,
+    Language,
     Mechanism,
     Mode,
     Outcome,
@@ -107,6 +108,7 @@ class Spec(SpecValue, frozen=True, kw_only=True):
     depth: Depth | None = None
     schedule: Schedule = Schedule()
     suspend: bool = False
+    language: Language = Language.EN
     location: Location = Location()
     egress: EgressSpec = EgressSpec()
     timeout_seconds: Annotated[int, Meta(ge=5, le=120)] = 60
@@ -215,6 +217,22 @@ class EgressStatus(Value, frozen=True, kw_only=True, omit_defaults=False):
     addresses: tuple[SeenAddress, ...] = ()
 
 
+class SeenCertificate(Value, frozen=True, kw_only=True):
+    """The server's certificates of one authority and one end of the verification; see ``issuers``.
+
+    ``sha256`` is that of the last one, ``error`` the first TLS error, ``nodes`` the last that saw one.
+    """
+
+    issuer: str
+    first_seen: datetime
+    last_seen: datetime
+    verified: bool = False
+    error: str | None = None
+    sha256: str = ""
+    nodes: tuple[str, ...] = ()
+    count: int = 1
+
+
 class StageStatus(Value, frozen=True, kw_only=True):
     """One stage of the last run, kept for report and metrics; ``reason`` only on the failed one."""
 
@@ -289,6 +307,7 @@ class Status(Value, frozen=True, kw_only=True):
     last_handled_run_now: str | None = None
     auth: AuthPause = AuthPause()
     egress: EgressStatus = EgressStatus()
+    certificates: tuple[SeenCertificate, ...] = ()
     locations: tuple[LocationStatus, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     outages: tuple[Outage, ...] = ()

@@ -20,7 +20,7 @@ from smtpprobe.resource import (
     Spec,
     Status,
 )
-from smtpprobe.vocabulary import Outcome
+from smtpprobe.vocabulary import Language, Outcome
 
 KEPT_ADDRESSES = 8
 CLOCK_SKEW = timedelta(minutes=5)
@@ -37,9 +37,13 @@ class Finished(Value, frozen=True, kw_only=True):
 
 
 def run_digest(spec: Spec) -> str:
-    """Mark what a session depends on: the spec without suspend, schedule and expectedCIDRs (16 hex digits)."""
+    """Mark what a session depends on: the spec without suspend, schedule, expectedCIDRs and language (16 hex digits)."""
     relevant = msgspec.structs.replace(
-        spec, suspend=False, schedule=Schedule(), egress=msgspec.structs.replace(spec.egress, expected_cidrs=())
+        spec,
+        suspend=False,
+        schedule=Schedule(),
+        egress=msgspec.structs.replace(spec.egress, expected_cidrs=()),
+        language=Language.EN,
     )
     if relevant.egress == EgressSpec():
         relevant = msgspec.structs.replace(relevant, egress=EgressSpec())
@@ -52,7 +56,7 @@ def needs_run(spec: Spec, status: Status) -> bool:
 
 
 def anew(status: Status, digest: str, at: datetime) -> Status:
-    """Begin outage and addresses anew where the last answer was for another spec, perhaps of another host.
+    """Begin outage, addresses, certificates anew where the last answer was for another spec, perhaps of another host.
 
     ``consecutive_failures`` runs on: it counts how long this SmtpProbe has not passed, and alerts hang on it; a spec
     that is edited while it fails must not silence them.
@@ -61,7 +65,7 @@ def anew(status: Status, digest: str, at: datetime) -> Status:
         return status
     end = at.replace(microsecond=0)
     outages = tuple(msgspec.structs.replace(row, until=row.until or max(end, row.since)) for row in status.outages)
-    return msgspec.structs.replace(status, egress=EgressStatus(), outages=outages)
+    return msgspec.structs.replace(status, egress=EgressStatus(), certificates=(), outages=outages)
 
 
 def is_known(status: Status, run: RunRef, result: ProbeResult, *, now: datetime | None = None) -> bool:

@@ -11,20 +11,31 @@ from datetime import datetime
 import msgspec
 
 from smtpprobe import experiments, faults, tls
+from smtpprobe.clock import Clock
 from smtpprobe.credentials import Credentials, edge_whitespace
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
 from smtpprobe.egress import is_loopback
 from smtpprobe.exchangers import MAX_DOMAINS, SECONDS, exchangers
 from smtpprobe.faults import Fault
 from smtpprobe.login import Login
-from smtpprobe.model import DEFAULT_HELO_NAME, Experiment, ProbeRequest, ProbeResult, StageResult, TlsFacts, Verdict
-from smtpprobe.plan import Step, by_port, limits, stages
+from smtpprobe.model import (
+    DEFAULT_HELO_NAME,
+    Experiment,
+    PortFinding,
+    ProbeRequest,
+    ProbeResult,
+    StageResult,
+    TlsFacts,
+    Verdict,
+)
+from smtpprobe.plan import Limits, Step, limits, stages
 from smtpprobe.redact import Redactor
-from smtpprobe.stages import CannotRun, Clock, Done, Stages
+from smtpprobe.stages import CannotRun, Done, Stages
 from smtpprobe.summary import message, with_egress
 from smtpprobe.vocabulary import Depth, Mode, Note, Outcome, Reason, Stage, StageOutcome
 
 StageSink = Callable[[StageResult], None]
+PortSink = Callable[[PortFinding], None]
 # What may stand in a command: printable ASCII without blank, < and > (RFC 5321 §4.1.2; more never works anywhere).
 _SENDABLE = re.compile(r"[!-;=?-~]*")
 
@@ -35,14 +46,23 @@ async def probe(
     *,
     on_stage: StageSink | None = None,
     on_line: LineSink | None = None,
+    on_port: PortSink | None = None,
     stop: asyncio.Event | None = None,
 ) -> ProbeResult:
     """Walk one session and return its result; when ``stop`` is set, at once with what there is (Error).
 
     ``on_stage`` gets each stage as it ends, and again where something later changes it; ``on_line`` gets each line said
-    and heard, safe to print.
+    and heard, safe to print; ``on_port`` gets each port as mode auto is done with it.
     """
-    session = Session(request, credentials, on_stage, on_line)
+    if request.mode is Mode.AUTO:
+        from smtpprobe import auto  # by need: no other mode pays for it
+
+        return await auto.probe(request, credentials, auto.Sinks(on_stage, on_line, on_port), stop)
+    return await finish(Session(request, credentials, on_stage, on_line), stop)
+
+
+async def finish(session: "Session", stop: asyncio.Event | None) -> ProbeResult:
+    """Run a session to its end, or until it is told to stop."""
     walk = asyncio.ensure_future(session.run())
     waiter = asyncio.ensure_future(stop.wait()) if stop is not None else None
     try:
@@ -68,12 +88,13 @@ class Session:
         credentials: Credentials | None,
         on_stage: StageSink | None = None,
         on_line: LineSink | None = None,
+        within: Limits | None = None,
     ) -> None:
         self._request = request
         self._credentials = credentials
-        self._mode = by_port(request.port) if request.mode is Mode.AUTO else request.mode
+        self._mode = request.mode
         self._loop = asyncio.get_running_loop()
-        self._clock = Clock(self._loop.time(), limits(request.timeout_seconds))
+        self._clock = Clock(self._loop.time(), within or limits(request.timeout_seconds))
         self._login = Login(request, credentials)
         self._at = Stages(
             request, self._mode, self._clock, login=self._login, redactor=Redactor(credentials), on_line=on_line
@@ -99,6 +120,7 @@ class Session:
                     break
                 began = self._loop.time()
                 self._record(step, recipient, await self._at.run(step, recipient), began, at)
+                self._adapt(step)
             if self._at.alive:
                 await self._goodbye(self._at.talk)
             await self._close()
@@ -111,8 +133,11 @@ class Session:
 
     def stopped(self) -> None:
         """Say that the run was told to end (SIGTERM)."""
-        at = next((step.stage.value for step, _ in self._plan[len(self._stages) :]), "quit")
-        self._cannot_run = CannotRun(Reason.DEADLINE_EXCEEDED, f"the probe was told to end (SIGTERM) in stage {at}")
+        at = next((step.stage for step, _ in self._plan[len(self._stages) :]), Stage.QUIT)
+        told = f"the probe was told to end (SIGTERM) in stage {at}"
+        if at is Stage.DOT:
+            told += "; the message may have been delivered"
+        self._cannot_run = CannotRun(Reason.DEADLINE_EXCEEDED, told)
 
     def _steps(self) -> list[tuple[Step, str | None]]:
         recipients = self._request.envelope.rcpt_to if self._request.envelope else ()
@@ -153,6 +178,9 @@ class Session:
             self._at.notes[Note.HELO_NAME_DEFAULT] = None
         self._login.prepare()
         self._at.prepare()
+
+    def _adapt(self, step: Step) -> None:
+        """Change the plan after a step that passed or failed: a matter of mode auto alone."""
 
     def _go_on(self, step: Step) -> bool:
         return self._at.alive and step.stage is Stage.RCPT and self._fault_stage is Stage.RCPT

@@ -59,7 +59,11 @@ def effective_depth(spec: Spec) -> Depth:
 
 def min_interval(spec: Spec) -> int:
     """Return the shortest allowed time between two runs, in seconds."""
-    return specrules.minimum(login=spec.credentials_secret_ref is not None, envelope=spec.envelope is not None)
+    return specrules.minimum(
+        login=spec.credentials_secret_ref is not None,
+        envelope=spec.envelope is not None,
+        message=spec.depth is Depth.MESSAGE,
+    )
 
 
 def to_request(

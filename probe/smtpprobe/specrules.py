@@ -17,7 +17,8 @@ _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)?")
 _INTERVAL = re.compile(r"(?:[0-9]{1,5}[hms])+", re.ASCII)
 _TIME_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
 _CONTROL_PLANE = {f"node-role.kubernetes.io/{role}" for role in ("control-plane", "controlplane", "master", "etcd")}
-_TOO_OFTEN = "credentials or an envelope: servers lock out who tries too often"
+_TOO_OFTEN = "with credentials or an envelope: servers lock out who tries too often"
+_A_MAIL = "with depth message: each run sends a mail"
 
 Judge = Callable[[str], str | None]
 
@@ -27,7 +28,7 @@ def check(spec: dict[str, Any]) -> Iterator[Problem]:
     yield from _fields(
         spec, "spec", {"host": words.host, "mode": words.mode, "mechanism": words.mechanism, "depth": words.depth}
     )
-    yield from _fields(spec, "spec", {"heloName": words.helo_name})
+    yield from _fields(spec, "spec", {"heloName": words.helo_name, "language": words.language})
     yield from _bounds(spec)
     reference = spec.get("credentialsSecretRef", {})
     names = {"name": words.object_name, "usernameKey": words.data_key, "passwordKey": words.data_key}
@@ -145,6 +146,9 @@ def _across(spec: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("spec.depth", "depth auth logs in: add spec.credentialsSecretRef, or write a lower depth")
     if depth == "envelope" and not envelope:
         yield Problem("spec.depth", "depth envelope sends MAIL FROM: add spec.envelope, or write a lower depth")
+    if depth == "message" and not spec.get("envelope", {}).get("to"):
+        said = "depth message sends a mail: add spec.envelope with at least one recipient, or write a lower depth"
+        yield Problem("spec.depth", said)
     if depth == "tls" and plain:
         yield Problem("spec.depth", "mode plain has no TLS: write depth ehlo, or mode starttls or smtps")
     if plain and (tls.keys() & {"serverName", "caRef", "minVersion"} or tls.get("insecureSkipVerify")):
@@ -157,21 +161,22 @@ def _across(spec: dict[str, Any]) -> Iterator[Problem]:
         )
     if spec.get("mechanism", "auto") != "auto" and not login:
         yield Problem("spec.mechanism", "a mechanism belongs to a login: add spec.credentialsSecretRef, or write auto")
-    yield from _often(spec.get("schedule", {}), minimum(login=login, envelope=envelope))
+    yield from _often(spec.get("schedule", {}), minimum(login=login, envelope=envelope, message=depth == "message"))
 
 
-def minimum(*, login: bool, envelope: bool) -> int:
+def minimum(*, login: bool, envelope: bool, message: bool) -> int:
     """Return the shortest allowed time between two runs, in seconds (design §4)."""
-    return 300 if login or envelope else 60
+    return 900 if message else 300 if login or envelope else 60
 
 
 def _often(schedule: dict[str, Any], least: int) -> Iterator[Problem]:
     interval, text = schedule.get("interval"), schedule.get("cron")
+    why = _A_MAIL if least > 300 else _TOO_OFTEN
     if interval is not None and _INTERVAL.fullmatch(interval) and interval_seconds(interval) < least:
-        said = f"write at least 5m with {_TOO_OFTEN}" if least > 60 else "write at least 1m"
+        said = f"write at least {least // 60}m {why}" if least > 60 else "write at least 1m"
         yield Problem("spec.schedule.interval", said)
     if text is not None and cron.fault(text) is None and cron.shortest_gap(text) < least:
-        yield Problem("spec.schedule.cron", f"write at least 5 minutes between two runs with {_TOO_OFTEN}")
+        yield Problem("spec.schedule.cron", f"write at least {least // 60} minutes between two runs {why}")
 
 
 def interval_seconds(text: str) -> int:

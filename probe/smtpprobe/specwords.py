@@ -122,19 +122,23 @@ def mode(text: str) -> str | None:
 
 
 def mechanism(text: str) -> str | None:
-    if text in {"auto", "PLAIN", "LOGIN"}:
+    if text in {"auto", "PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "XOAUTH2"}:
         return None
-    if lower(text) in {"auto", "plain", "login"}:
-        return "write auto in lower case, PLAIN and LOGIN in upper case"
-    return "write auto, PLAIN or LOGIN"
+    if lower(text) == "auto":
+        return "write auto in lower case"
+    if lower(text) in {"plain", "login", "cram-md5", "scram-sha-256", "xoauth2"}:
+        return "write the name of the mechanism in upper case"
+    return "write auto, PLAIN, LOGIN, CRAM-MD5, SCRAM-SHA-256 or XOAUTH2"
 
 
 def depth(text: str) -> str | None:
-    if text in {"greeting", "ehlo", "tls", "auth", "envelope"}:
+    if text in {"greeting", "ehlo", "tls", "auth", "envelope", "message"}:
         return None
-    if text == "message":
-        return "this version sends no message: write greeting, ehlo, tls, auth or envelope"
-    return "write greeting, ehlo, tls, auth or envelope"
+    return "write greeting, ehlo, tls, auth, envelope or message"
+
+
+def language(text: str) -> str | None:
+    return None if text in {"en", "ko"} else "write en or ko"
 
 
 def lower(text: str) -> str:

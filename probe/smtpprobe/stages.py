@@ -5,17 +5,20 @@ for ``classify``; silence, cuts and nonsense for ``faults``.
 """
 
 import asyncio
+import functools
+import os
 import re
 import ssl
 from typing import NamedTuple
 
-from smtpprobe import faults, tls
+from smtpprobe import faults, message, tls
 from smtpprobe.classify import SessionFacts, classify
+from smtpprobe.clock import Clock
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
 from smtpprobe.faults import Fault, fault
 from smtpprobe.login import Login
-from smtpprobe.model import AddressAttempt, Features, ProbeRequest, Reply, Verdict
-from smtpprobe.plan import SLOW_GREETING, Limits, Step
+from smtpprobe.model import AddressAttempt, Envelope, Features, ProbeRequest, Reply, Verdict
+from smtpprobe.plan import SLOW_GREETING, Step
 from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import mechanisms, offered, parse_ehlo
 from smtpprobe.resolve import Address, NotResolved, resolve
@@ -53,24 +56,6 @@ class CannotRun(Exception):  # noqa: N818 - it is no error of the program
         self.detail = detail
 
 
-class Clock(NamedTuple):
-    """The limits of a run that began at ``began`` (the loop's clock)."""
-
-    began: float
-    limits: Limits
-
-    def limit(self, name: str, seconds: float) -> Limit:
-        """Return a limit from now on, or that of the whole run where it comes first."""
-        now, end = asyncio.get_running_loop().time(), self.began + self.limits.total
-        if now + seconds <= end:
-            return Limit(now + seconds, f"{seconds:.3g} s (limit {name})")
-        return Limit(end, f"{self.limits.total:.3g} s (limit total)")
-
-    def reply(self) -> Limit:
-        """Return the limit of an ordinary reply."""
-        return self.limit("reply", self.limits.reply)
-
-
 class Stages:
     """The stages of one session and the facts that they leave."""
 
@@ -101,6 +86,7 @@ class Stages:
         self.ehlo_lines: list[str] = []
         self._redactor = redactor
         self._on_line = on_line
+        self.known: tuple[Address, ...] | NotResolved | None = None
         self._addresses: tuple[Address, ...] = ()
         self._context: asyncio.Task[ssl.SSLContext | tls.Unusable] | None = None
         self._warm: asyncio.Task[None] | None = None
@@ -109,6 +95,12 @@ class Stages:
         """Begin what takes longer than a round trip: OpenSSL reads the system's CA bundle during the first ones."""
         if self.mode is not Mode.PLAIN:
             self._context = asyncio.ensure_future(asyncio.to_thread(tls.context, self.request.tls))
+
+    @functools.cached_property
+    def mail(self) -> message.Message:
+        """The message of this session; there is one where the plan has ``data``."""
+        envelope = self.request.envelope or Envelope()
+        return message.compose(envelope, self.request.helo_name, os.urandom(8).hex(), tls.utc_now())
 
     @property
     def talk(self) -> Dialogue:
@@ -152,13 +144,18 @@ class Stages:
                 return await self._command(f"MAIL FROM:<{self.request.envelope.mail_from}>", Stage.MAIL, {250})
             case Stage.RCPT:
                 return await self._command(f"RCPT TO:<{recipient}>", Stage.RCPT, {250, 251, 252})
+            case Stage.DATA:
+                return await self._command("DATA", Stage.DATA, {354})
+            case Stage.DOT:
+                limit = self.clock.limit("dot", self.clock.limits.dot)
+                return self._answered(await self.talk.deliver(self.mail, limit), Stage.DOT, {250})
             case _:
-                raise CannotRun(Reason.SPEC_INVALID, "depth message is not available yet: use depth envelope")
+                raise AssertionError(step.stage)  # the plan has no other
 
     async def _dns(self) -> Done | Fault:
         limit = self.clock.limit("dns", self.clock.limits.dns)
         left = limit.deadline - asyncio.get_running_loop().time()
-        found = await resolve(self.request.host, self.request.port, left)
+        found = self.known or await resolve(self.request.host, self.request.port, left)
         if isinstance(found, NotResolved):
             return Fault(Verdict(reason=found.reason, rule=found.rule), found.detail)
         self._addresses = found
@@ -259,8 +256,8 @@ class Stages:
 
     async def _starttls(self) -> Done | Fault:
         if not offered(self.features.before_tls or (), "STARTTLS"):
-            hidden = "; a middlebox seems to hide it" if Note.MIDDLEBOX_SUSPECTED in self.notes else ""
-            return fault(Reason.TLS_NOT_OFFERED, "starttls-absent", f"the server does not offer STARTTLS{hidden}")
+            before = self.request.port in self.request.tls_seen
+            return faults.no_starttls(masked=Note.MIDDLEBOX_SUSPECTED in self.notes, before=before)
         heard = await self.talk.ask(b"STARTTLS", Stage.STARTTLS, self.clock.reply())
         if isinstance(heard, Fault):
             return heard
@@ -311,14 +308,16 @@ class Stages:
         return refused
 
     async def _command(self, line: str, stage: Stage, good: set[int]) -> Done | Fault:
-        heard = await self.talk.ask(line.encode("ascii"), stage, self.clock.reply())
+        return self._answered(await self.talk.ask(line.encode("ascii"), stage, self.clock.reply()), stage, good)
+
+    def _answered(self, heard: Heard | Fault, stage: Stage, good: set[int]) -> Done | Fault:
         if isinstance(heard, Fault):
             return heard
         if heard.code not in good:
             return self._refused(stage, heard)
         if heard.code == 252:
             self.notes[Note.RECIPIENT_UNVERIFIABLE] = None
-        return Done(heard.reply)
+        return Done(heard.reply, f"Message-ID {self.mail.id}" if stage is Stage.DATA else None)
 
     def _refused(self, stage: Stage, heard: Heard) -> Fault:
         if heard.code < 400:

@@ -31,6 +31,7 @@ from smtpprobe.advice import MAX_CHARS, cut
 from smtpprobe.conditions import Verdict, Verdicts, accepted, judge, unanswered
 from smtpprobe.counsel import advice_for
 from smtpprobe.evidence import failing, location_of, outages_after, result_of
+from smtpprobe.issuers import remember
 from smtpprobe.model import ProbeResult
 from smtpprobe.refusals import after_run
 from smtpprobe.resource import Advice, AuthPause, Condition, EgressStatus, LastRun, Spec, Status
@@ -98,8 +99,9 @@ def fold(
     status = anew(status, digest, at)
     locations, outages = status.locations, status.outages
     answered = result.outcome is not Outcome.ERROR
-    egress = status.egress.addresses
+    egress, certificates = status.egress.addresses, status.certificates
     if answered:
+        certificates, result = remember(certificates, result, finished.node, at)
         location = location_of(
             msgspec.structs.replace(result, finished_at=min(result.finished_at, now)),
             name=DEFAULT_LOCATION,
@@ -123,6 +125,7 @@ def fold(
         last_handled_run_now=handled,
         auth=after_run(status.auth, spec, result, at=at, shared=shared),
         egress=EgressStatus(addresses=egress),
+        certificates=certificates,
         locations=locations,
         history=(history_entry(finished, at), *status.history)[:KEPT],
         outages=outages,
@@ -182,7 +185,7 @@ def refold(
     next_run: datetime | None = None,
     helo: str | None = None,
 ) -> Status:
-    """Judge the last answer again after a change that needs no run: suspend, schedule, expectedCIDRs.
+    """Judge the last answer again after a change that needs no run: suspend, schedule, expectedCIDRs, language.
 
     Covers suspension and its end. A back-off of the interval begins anew, as somebody changed the spec.
     """
@@ -332,6 +335,7 @@ def _without_verdict(status: Status, generation: int) -> Status:
         last_handled_run_now=status.last_handled_run_now,
         auth=status.auth,
         egress=EgressStatus(addresses=status.egress.addresses),
+        certificates=status.certificates,
         locations=status.locations,
         history=status.history,
         outages=status.outages,

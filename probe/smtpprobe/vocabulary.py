@@ -47,6 +47,13 @@ class Depth(StrEnum):
     MESSAGE = "message"
 
 
+class Language(StrEnum):
+    """Of what people read: advice in status and events."""
+
+    EN = "en"
+    KO = "ko"
+
+
 class Stage(StrEnum):
     """One step of a session, in the order of mode starttls (in smtps ``tls`` comes before ``greeting``)."""
 

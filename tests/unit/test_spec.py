@@ -100,9 +100,11 @@ def test_depth_follows_what_is_given(fields: dict[str, object], depth: Depth) ->
     assert specs.effective_depth(good(**fields)) is depth
 
 
-@pytest.mark.parametrize(("fields", "seconds"), [({}, 60), (LOGIN, 300), (ENVELOPE, 300)])
+@pytest.mark.parametrize(
+    ("fields", "seconds"), [({}, 60), (LOGIN, 300), (ENVELOPE, 300), (ENVELOPE | {"depth": "message"}, 900)]
+)
 def test_minimum_interval(fields: dict[str, object], seconds: int) -> None:
-    """Whoever logs in or sends an envelope waits at least five minutes, others one."""
+    """Whoever sends mail waits fifteen minutes, whoever logs in or sends an envelope five, others one."""
     assert specs.min_interval(good(**fields)) == seconds
 
 

@@ -205,6 +205,8 @@ def test_a_superseded_result_counts_its_login_and_nothing_else():
         ({"suspend": True}, False),
         ({"schedule": {"interval": "1h"}}, False),
         ({"egress": {"expectedCIDRs": ["10.0.0.0/8"]}}, False),
+        ({"language": "ko"}, False),
+        ({"depth": "message"}, True),
         ({"host": "other.example.com"}, True),
         ({"port": 2525}, True),
         ({"timeoutSeconds": 30}, True),
@@ -213,7 +215,7 @@ def test_a_superseded_result_counts_its_login_and_nothing_else():
     ],
 )
 def test_only_what_a_session_depends_on_asks_for_a_run(change, run):
-    """suspend, schedule and expectedCIDRs leave the digest alone; everything else changes it."""
+    """suspend, schedule, expectedCIDRs and language leave the digest alone; everything else changes it."""
     status = walk(FULL, [passed(FULL)])
     assert needs_run(login_spec(**{"envelope": ENVELOPE, **change}), status) is run
 
