@@ -1,0 +1,25 @@
+"""The time that a run has: each limit from now on, never beyond the end of the whole."""
+
+import asyncio
+from typing import NamedTuple
+
+from smtpprobe.plan import Limits
+from smtpprobe.wire import Limit
+
+
+class Clock(NamedTuple):
+    """The limits of a run that began at ``began`` (the loop's clock)."""
+
+    began: float
+    limits: Limits
+
+    def limit(self, name: str, seconds: float) -> Limit:
+        """Return a limit from now on, or that of the whole run where it comes first."""
+        now, end = asyncio.get_running_loop().time(), self.began + self.limits.total
+        if now + seconds <= end:
+            return Limit(now + seconds, f"{seconds:.3g} s (limit {name})")
+        return Limit(end, f"{self.limits.total:.3g} s (limit total)")
+
+    def reply(self) -> Limit:
+        """Return the limit of an ordinary reply."""
+        return self.limit("reply", self.limits.reply)
