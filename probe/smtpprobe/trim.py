@@ -87,6 +87,7 @@ def _bare(status: Status) -> Status:
         locations=locations,
         history=status.history[:3],
         outages=(),
+        certificates=(),
         egress=msgspec.structs.replace(status.egress, addresses=status.egress.addresses[:1]),
         auth=_short_auth(auth),
         last_run=_short_run(last) if last else None,
