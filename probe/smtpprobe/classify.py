@@ -30,6 +30,7 @@ class SessionFacts(Value, frozen=True, kw_only=True):
     mode: Mode | None = None
     tls_active: bool = False
     login_sent: bool = False
+    login_offered: bool = False
     own_ips: tuple[str, ...] = ()
     mail_from: str | None = None
     rcpt_to: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``stages``: where it can stand. ``codes``: prefixes of the basic code. ``enhanced``: whole enhanced codes. ``host``:
     the server's name or banner contains one of these. ``names``: the text names this party of the envelope
-    (``mail_from`` or ``rcpt_to``). ``login``, ``tls``: AUTH was sent, TLS was up. ``client``: only for texts without a
+    (``mail_from`` or ``rcpt_to``). ``login``, ``offered``, ``tls``: AUTH was sent, was announced, TLS was up. ``client``: only for texts without a
     reply code, which are errors of a client library. ``also``: the other reasons that the same words can have,
     likeliest first.
     """
@@ -57,6 +58,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: tuple[str, ...] = ()
     names: str = ""
     login: bool | None = None
+    offered: bool | None = None
     tls: bool | None = None
     client: bool = False
 
@@ -119,6 +121,8 @@ def _holds(rule: Rule, stage: Stage, normal: Normal) -> bool:
 def _fits(rule: Rule, normal: Normal, facts: SessionFacts) -> bool:
     """Say whether the session is one that the rule speaks of."""
     if rule.login is not None and rule.login is not facts.login_sent:
+        return False
+    if rule.offered is not None and rule.offered is not facts.login_offered:
         return False
     if rule.tls is not None and rule.tls is not facts.tls_active:
         return False

@@ -52,7 +52,10 @@ def stage_of(name: str | None, text: str = "") -> Stage:
     if (said := stage_said(text)) is not None:
         return said
     folded = unwrap(text).casefold()
-    return next((stage for stage, words in _GUESSES if any(word in folded for word in words)), Stage.RCPT)
+    guesses = _GUESSES[1:] if folded.startswith(("53", "4")) else _GUESSES
+    if folded.startswith("55"):  # AUTH is not refused with these: their talk of logins is of what MAIL or RCPT lacks
+        guesses = tuple(guess for guess in _GUESSES if guess[0] is not Stage.AUTH)
+    return next((stage for stage, words in guesses if any(word in folded for word in words)), Stage.RCPT)
 
 
 def explain_object(

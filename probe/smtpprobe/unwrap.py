@@ -26,11 +26,17 @@ _BEGINS: Final = (
     re.compile(rf"(?:said|response|reply|replied|error|code|smtp) ({_CODE}[ \-](?=[A-Za-z<\"'\[#]))", re.IGNORECASE),
     re.compile(rf"(?<=[\"'(\[:]) ?({_ENHANCED} (?=[A-Za-z<(\[]))"),
 )
+_RUST: Final = re.compile(r"(Permanent|Transient)NegativeCompletion, category: (\w{4,20}), detail: (\w{3,5})")
+_DIGITS: Final = {
+    **{"Permanent": "5", "Transient": "4", "Syntax": "0", "Information": "1", "Connections": "2", "Unspecified3": "3"},
+    **{"Unspecified4": "4", "MailSystem": "5", "Zero": "0", "One": "1", "Two": "2", "Three": "3", "Four": "4"},
+    **{"Five": "5", "Six": "6", "Seven": "7", "Eight": "8", "Nine": "9"},
+}
 _TUPLE: Final = re.compile(rf"({_CODE}), ?u?b?['\"]")
 _LOGGED: Final = re.compile(r"; from=<[^<>]{0,320}>(?: to=<| proto=).*| ?\(in reply to [^()]{1,60}\)", re.DOTALL)
 _STAGE_WORDS: Final = {
     Stage.DOT: "after end of data|end of data|smtpdataerror|data end command|message failed:",
-    Stage.RCPT: "reply to rcpt to|after rcpt to|smtprecipientsrefused|all recipients were rejected|rcpt from|rcpt failed",
+    Stage.RCPT: "reply to rcpt to|after rcpt to|smtprecipientsrefused|recipients were rejected|rcpt failed|rcpt from",
     Stage.MAIL: "reply to mail from|after mail from|smtpsenderrefused|mail command failed|mail from command failed",
     Stage.DATA: "in reply to data command",
     Stage.AUTH: "invalid login:|smtpauthenticationerror|authenticationfailedexception|sasl authentication failed",
@@ -46,6 +52,7 @@ def unwrap(text: str) -> str:
     if found := _SMTP_TYPE.match(head):
         head = head[found.end() :]
     if not _STARTS.match(head):
+        head = _spelt_code(head) + head if "NegativeCompletion" in head else head
         for pattern in _BEGINS:
             if found := pattern.search(head):
                 head = head[found.start(1) :]
@@ -53,6 +60,13 @@ def unwrap(text: str) -> str:
     if "from=<" in head or "in reply to" in head:
         head = _LOGGED.sub("", head)
     return _TUPLE.sub(r"\1 ", head, count=1) if head[3:4] == "," else head
+
+
+def _spelt_code(text: str) -> str:
+    """Return the code that Rust's lettre and async-smtp print in words, as ``"code 535; "``."""
+    found = _RUST.search(text)
+    digits = [_DIGITS.get(word, "") for word in found.groups()] if found else []
+    return f"code {''.join(digits)}; " if all(digits) and digits else ""
 
 
 def stage_said(text: str) -> Stage | None:

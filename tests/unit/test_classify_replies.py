@@ -20,6 +20,8 @@ from smtpprobe.vocabulary import Reason, Stage
         ("fresh_replies_2.yaml", 0.85, 0.97, 0.01),
         ("fresh_replies_3.yaml", 0.72, 0.97, 0.01),
         ("fresh_replies_4.yaml", 0.84, 0.97, 0.01),
+        ("fresh_replies_5.yaml", 0.84, 0.97, 0.01),
+        ("fresh_replies_6.yaml", 0.80, 0.97, 0.01),
     ],
 )
 def test_real_replies_are_read_right(name, right, among, sure, capsys):
