@@ -18,11 +18,9 @@ POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 BINDINGS = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
 MUTATIONS = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
 MUTATION_BINDINGS = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings"
-# What injectors of service meshes do to a pod: one more init container, which sets up the network's redirection.
-INJECTED = """JSONPatch{op: "add", path: "/spec/initContainers", value: [Object.spec.initContainers{
-  name: "mesh-init", image: "localhost/mesh-init:none",
-  securityContext: Object.spec.initContainers.securityContext{
-    capabilities: Object.spec.initContainers.securityContext.capabilities{add: ["NET_ADMIN"]}}}]}"""
+# What injectors of service meshes do to a pod: one more init container, whose makers did not think of Pod Security.
+INJECTED = """Object{spec: Object.spec{initContainers: [
+  Object.spec.initContainers{name: "mesh-init", image: "localhost/mesh-init:none"}]}}"""
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 ENVELOPE = {"from": "app@corp.test", "to": ["postmaster@outside.test"]}
 POOL = "smtpprobe-test/pool"
@@ -221,7 +219,7 @@ def injected(shop: Shop) -> None:
     name = f"injector.{shop.namespace}"
     here = {"matchLabels": {"kubernetes.io/metadata.name": shop.namespace}}
     pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
-    mutation = {"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{INJECTED}]"}}
+    mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": INJECTED}}
     policy = {
         "matchConstraints": {"resourceRules": [pods]},
         "mutations": [mutation],
