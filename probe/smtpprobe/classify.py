@@ -41,9 +41,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``stages``: where it can stand. ``codes``: prefixes of the basic code. ``enhanced``: whole enhanced codes. ``host``:
     the server's name or banner contains one of these. ``names``: the text names this party of the envelope
-    (``mail_from`` or ``rcpt_to``). ``login``, ``offered``, ``tls``: AUTH was sent, was announced, TLS was up. ``client``: only for texts without a
-    reply code, which are errors of a client library. ``also``: the other reasons that the same words can have,
-    likeliest first.
+    (``mail_from`` or ``rcpt_to``). ``login``, ``offered``, ``tls``: AUTH was sent, AUTH was announced, TLS was up.
+    ``client``: only for texts without a reply code, which are errors of a client library. ``also``: the other reasons
+    that the same words can have, likeliest first.
     """
 
     id: str
