@@ -16,13 +16,14 @@ False although it passed before.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from smtpprobe import egress
 from smtpprobe.evidence import failing
 from smtpprobe.model import ProbeResult
 from smtpprobe.plan import Step, by_port, stages
-from smtpprobe.resource import AuthPause, Spec
+from smtpprobe.resource import AuthPause, Condition, DiscoveryStatus, Spec
 from smtpprobe.spec import effective_depth
 from smtpprobe.vocabulary import (
     REASONS,
@@ -117,19 +118,43 @@ def unanswered(spec: Spec, state: StateReason, message: str) -> Verdicts:
 
 def planned(spec: Spec) -> tuple[Step, ...]:
     """Return the steps that a session for this spec walks."""
-    mode = by_port(spec.port) if spec.mode is Mode.AUTO else spec.mode
+    mode = by_port(spec.port or 0) if spec.mode is Mode.AUTO else spec.mode
     return stages(mode, effective_depth(spec), login=spec.credentials_secret_ref is not None)
 
 
-def accepted(spec: Spec) -> Verdict:
-    """Return Accepted for a usable spec; an unusual port and mode is mentioned, never refused."""
+def accepted(spec: Spec, known: DiscoveryStatus | None = None) -> Verdict:
+    """Return Accepted for a usable spec; an unusual port and mode, and what mode auto found, are mentioned."""
     usual = {465: Mode.SMTPS, 25: Mode.STARTTLS, 587: Mode.STARTTLS, 2525: Mode.STARTTLS, 2465: Mode.SMTPS}.get(
-        spec.port
+        spec.port or 0
     )
     message = "the spec can be used"
+    if spec.mode is Mode.AUTO and known is not None and known.port:
+        message += f"; mode auto found {known.mode or 'no greeting'} on port {known.port}: {known.why}"
     if usual and spec.mode is not usual and Mode.SMTPS in (usual, spec.mode) and spec.mode is not Mode.AUTO:
         message += f"; port {spec.port} with mode {spec.mode} is unusual, most servers speak {usual} there"
     return Verdict(ConditionStatus.TRUE, StateReason.SUCCEEDED, message)
+
+
+def timed(
+    before: Sequence[Condition], verdicts: Verdicts, *, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """Give each verdict its times: lastTransitionTime stays where the status does."""
+    known = {condition.type: condition for condition in before}
+    at = now.replace(microsecond=0)
+    return tuple(
+        Condition(
+            type=kind,
+            status=verdicts[kind].status,
+            reason=str(verdicts[kind].reason),
+            message=verdicts[kind].message,
+            last_transition_time=known[kind].last_transition_time
+            if kind in known and known[kind].status is verdicts[kind].status
+            else at,
+            observed_generation=generation,
+        )
+        for kind in ConditionType
+        if kind in verdicts
+    )
 
 
 def egress_expected(spec: Spec, result: ProbeResult) -> Verdict:

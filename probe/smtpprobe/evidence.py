@@ -93,9 +93,9 @@ def outages_after(outages: tuple[Outage, ...], location: LocationStatus, result:
 
 
 def _raw(result: ProbeResult) -> dict[str, Any]:
-    """Return the JSON form; the fingerprint of refused credentials stands in ``status.auth`` only."""
+    """Return the JSON form; refused credentials' fingerprint and discovery have fields of their own in the status."""
     auth = msgspec.structs.replace(result.auth, salt=None, fingerprint=None)
-    raw: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(result, auth=auth))
+    raw: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(result, auth=auth, discovery=None))
     return raw
 
 

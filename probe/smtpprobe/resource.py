@@ -97,7 +97,7 @@ class Spec(SpecValue, frozen=True, kw_only=True):
     """spec of a SmtpProbe, defaults as the API server fills them."""
 
     host: Annotated[str, Meta(min_length=1, max_length=253)]
-    port: Annotated[int, Meta(ge=1, le=65535)]
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     mode: Mode
     credentials_secret_ref: SecretRef | None = None
     allow_plaintext_auth: bool = False
@@ -194,6 +194,32 @@ class AuthPause(LoginRecord, frozen=True, kw_only=True):
     """What is remembered of the account of now, and of up to three that were refused before the spec changed."""
 
     others: tuple[LoginRecord, ...] = ()
+
+
+class FoundPort(Value, frozen=True, kw_only=True):
+    """One port that mode auto looked at, in short; ``reason`` says why it cannot be used."""
+
+    port: int
+    mode: str | None = None
+    reason: str | None = None
+    auth: str | None = None
+    tls: str | None = None
+    issuer: str | None = None
+    not_after: datetime | None = None
+    tls_errors: tuple[str, ...] = ()
+
+
+class DiscoveryStatus(Value, frozen=True, kw_only=True):
+    """What mode auto found for a generation; see ``smtpprobe.found``."""
+
+    host: str
+    generation: int
+    spec_digest: str
+    at: datetime
+    port: int | None = None
+    mode: str | None = None
+    why: str | None = None
+    ports: tuple[FoundPort, ...] = ()
 
 
 class SeenAddress(Value, frozen=True, kw_only=True):
@@ -306,6 +332,8 @@ class Status(Value, frozen=True, kw_only=True):
     last_run: LastRun | None = None
     last_handled_run_now: str | None = None
     auth: AuthPause = AuthPause()
+    discovery: DiscoveryStatus | None = None
+    tls_seen: tuple[str, ...] = ()
     egress: EgressStatus = EgressStatus()
     certificates: tuple[SeenCertificate, ...] = ()
     locations: tuple[LocationStatus, ...] = ()

@@ -40,7 +40,7 @@ def parse(raw: object) -> Parsed:
     Every broken field has its own problem; none hides another.
     """
     clean, problems = specshape.check(raw)
-    problems += specrules.check(clean)
+    problems += specrules.check(clean, port=isinstance(raw, dict) and raw.get("port") is not None)
     if problems:
         return Parsed(None, tuple(dict.fromkeys(problems)))
     return Parsed(specshape.convert(clean))
@@ -73,11 +73,12 @@ def to_request(
     credentials_dir: str | None,
     ca_file: str | None,
     refused: RefusedLogin | None,
+    tls_seen: tuple[int, ...] = (),
 ) -> ProbeRequest:
     """Build the request of one run; it holds no secret.
 
     ``credentials_dir`` and ``ca_file`` are paths where the prober will find the Secret's and the CA's keys; without
-    ``credentials_dir`` the credentials come to the prober by another way.
+    ``credentials_dir`` the credentials come to the prober by another way. ``tls_seen``: see ``ProbeRequest``.
     """
     reference = spec.credentials_secret_ref
     files = None
@@ -91,7 +92,7 @@ def to_request(
     envelope = spec.envelope
     return ProbeRequest(
         host=spec.host,
-        port=spec.port,
+        port=spec.port or 0,
         mode=spec.mode,
         depth=effective_depth(spec),
         mechanism=spec.mechanism,
@@ -107,4 +108,6 @@ def to_request(
         credentials=files,
         refused=refused,
         timeout_seconds=float(spec.timeout_seconds),
+        tls_required=spec.mode is Mode.AUTO and (reference is not None or spec.depth is Depth.TLS),
+        tls_seen=tls_seen,
     )

@@ -23,8 +23,11 @@ _A_MAIL = "with depth message: each run sends a mail"
 Judge = Callable[[str], str | None]
 
 
-def check(spec: dict[str, Any]) -> Iterator[Problem]:
-    """Judge the usable part of a raw spec, field by field and across fields."""
+def check(spec: dict[str, Any], *, port: bool) -> Iterator[Problem]:
+    """Judge the usable part of a raw spec, field by field and across fields; ``port``: one is given, usable or not."""
+    if not port and spec.get("mode") != "auto":
+        usual = "587 is usual for starttls, 465 for smtps, 25 for plain"
+        yield Problem("spec.port", f"write the TCP port: {usual}; only mode auto finds it by itself")
     yield from _fields(
         spec, "spec", {"host": words.host, "mode": words.mode, "mechanism": words.mechanism, "depth": words.depth}
     )

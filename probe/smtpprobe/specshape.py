@@ -15,10 +15,9 @@ from smtpprobe.resource import Spec
 _WORD = 32  # no word of the vocabulary is longer
 _NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object", list: "array"}
 _HINTS = {
-    "spec": "write at least host, port and mode",
+    "spec": "write at least host, port and mode, or host and mode auto",
     "spec.host": "write the name or address of the mail server, for example smtp.example.com",
-    "spec.port": "write the TCP port: 587 is usual for starttls, 465 for smtps, 25 for plain",
-    "spec.mode": "write plain, starttls or smtps",
+    "spec.mode": "write plain, starttls, smtps or auto",
     "spec.credentialsSecretRef.name": "write the metadata.name of the Secret",
     "spec.tls.caRef.kind": "write ConfigMap or Secret",
     "spec.tls.caRef.name": "write the metadata.name of the ConfigMap or Secret",

@@ -106,19 +106,17 @@ def recipient(text: str) -> str | None:
 
 
 def mode(text: str) -> str | None:
-    words = ("plain", "starttls", "smtps")
+    words = ("plain", "starttls", "smtps", "auto")
     if text in words:
         return None
     if lower(text) in words:
-        return "write the mode in lower case: plain, starttls or smtps"
+        return "write the mode in lower case: plain, starttls, smtps or auto"
     if lower(text) in {"ssl", "tls", "ssl/tls", "implicit", "explicit"}:
         return (
             "write smtps where TLS begins with the first byte (usual on port 465), "
             "starttls where the client asks for it (usual on port 587)"
         )
-    if text == "auto":
-        return "this version does not find the mode out by itself: write plain, starttls or smtps"
-    return "write plain, starttls or smtps"
+    return "write plain, starttls, smtps or auto"
 
 
 def mechanism(text: str) -> str | None:

@@ -28,9 +28,10 @@ from datetime import datetime
 import msgspec
 
 from smtpprobe.advice import MAX_CHARS, cut
-from smtpprobe.conditions import Verdict, Verdicts, accepted, judge, unanswered
+from smtpprobe.conditions import Verdict, Verdicts, accepted, judge, timed, unanswered
 from smtpprobe.counsel import advice_for
 from smtpprobe.evidence import failing, location_of, outages_after, result_of
+from smtpprobe.found import after_run as found_after, as_found
 from smtpprobe.issuers import remember
 from smtpprobe.model import ProbeResult
 from smtpprobe.refusals import after_run
@@ -115,6 +116,7 @@ def fold(
     failures = status.consecutive_failures
     if answered:
         failures = failures + 1 if result.outcome is Outcome.FAILED else 0
+    discovery, tls_seen = found_after(status, spec, result, generation=generation, at=at)
     handled = run.trigger.removeprefix("now:") if run.trigger.startswith("now:") else status.last_handled_run_now
     core = Status(
         observed_generation=generation,
@@ -124,6 +126,8 @@ def fold(
         last_run=last_run_after(status, finished, digest, at, now),
         last_handled_run_now=handled,
         auth=after_run(status.auth, spec, result, at=at, shared=shared),
+        discovery=discovery,
+        tls_seen=tls_seen,
         egress=EgressStatus(addresses=egress),
         certificates=certificates,
         locations=locations,
@@ -146,7 +150,7 @@ def running(status: Status, spec: Spec, *, generation: int, now: datetime) -> St
     core = _without_verdict(anew(status, run_digest(spec), now), generation)
     return limit(
         msgspec.structs.replace(
-            core, conditions=_conditions(status.conditions, verdicts, generation=generation, now=now)
+            core, conditions=timed(status.conditions, verdicts, generation=generation, now=now)
         )
     )
 
@@ -171,7 +175,7 @@ def invalid(status: Status, *, generation: int, problems: Sequence[Problem], now
     )
     return limit(
         msgspec.structs.replace(
-            core, conditions=_conditions(status.conditions, verdicts, generation=generation, now=now)
+            core, conditions=timed(status.conditions, verdicts, generation=generation, now=now)
         )
     )
 
@@ -235,7 +239,6 @@ def _uncounted(status: Status, finished: Finished, digest: str, now: datetime) -
 # ------------------------------------------------------------------------------------------------------- conclusions
 
 _ALWAYS = (ConditionType.READY, ConditionType.ACCEPTED, ConditionType.RECONCILING, ConditionType.STALLED)
-_ORDER = tuple(ConditionType)
 
 
 def _concluded(
@@ -247,8 +250,11 @@ def _concluded(
     answer = result_of(location) if location else None
     last = core.last_run if core.last_run and core.last_run.spec_digest == digest else None
     error = last if last and last.outcome is Outcome.ERROR else None
+    declared, spec = spec, as_found(spec, core.discovery)
     verdicts = judge(spec, answer, core.auth) if answer else unanswered(spec, StateReason.PENDING, _PENDING)
     verdicts |= _overall(spec, verdicts.get(ConditionType.READY), error)
+    if verdicts[ConditionType.ACCEPTED].status is ConditionStatus.TRUE:
+        verdicts[ConditionType.ACCEPTED] = accepted(declared, core.discovery)
     entry = failing(answer) if answer else None
     authorized = verdicts[ConditionType.EGRESS_AUTHORIZED].status
     passed = int(answer is not None and answer.outcome is Outcome.PASSED)
@@ -256,7 +262,7 @@ def _concluded(
         msgspec.structs.replace(
             core,
             observed_generation=generation,
-            conditions=_conditions(before, verdicts, generation=generation, now=now),
+            conditions=timed(before, verdicts, generation=generation, now=now),
             summary=f"{passed}/{len(core.locations)}" if answer else None,
             failed_stage=str(answer.stage) if answer and answer.stage else None,
             reply_code=entry.reply.code if entry and entry.reply else None,
@@ -303,28 +309,6 @@ def _no() -> Verdict:
     return Verdict(ConditionStatus.FALSE, StateReason.SUCCEEDED, "")
 
 
-def _conditions(
-    before: Sequence[Condition], verdicts: Verdicts, *, generation: int, now: datetime
-) -> tuple[Condition, ...]:
-    """Give each verdict its times: lastTransitionTime stays where the status does."""
-    known = {condition.type: condition for condition in before}
-    at = now.replace(microsecond=0)
-    return tuple(
-        Condition(
-            type=kind,
-            status=verdicts[kind].status,
-            reason=str(verdicts[kind].reason),
-            message=verdicts[kind].message,
-            last_transition_time=known[kind].last_transition_time
-            if kind in known and known[kind].status is verdicts[kind].status
-            else at,
-            observed_generation=generation,
-        )
-        for kind in _ORDER
-        if kind in verdicts
-    )
-
-
 def _without_verdict(status: Status, generation: int) -> Status:
     """Keep what is remembered, leave out everything that a verdict says."""
     return Status(
@@ -334,6 +318,8 @@ def _without_verdict(status: Status, generation: int) -> Status:
         last_run=status.last_run,
         last_handled_run_now=status.last_handled_run_now,
         auth=status.auth,
+        discovery=status.discovery,
+        tls_seen=status.tls_seen,
         egress=EgressStatus(addresses=status.egress.addresses),
         certificates=status.certificates,
         locations=status.locations,

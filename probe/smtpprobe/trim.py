@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from smtpprobe.resource import AuthPause, LastRun, LocationStatus, StageStatus, Status, encode_status
+from smtpprobe.resource import AuthPause, FoundPort, LastRun, LocationStatus, StageStatus, Status, encode_status
 
 STATUS_LIMIT = 32 * 1024
 MARK = "..."
@@ -69,7 +69,11 @@ def _texts(status: Status) -> Status:
     conditions = tuple(msgspec.structs.replace(c, message=_clip(c.message, 400)) for c in status.conditions)
     advice = status.advice and msgspec.structs.replace(status.advice, text=_clip(status.advice.text, 1000))
     history = tuple(msgspec.structs.replace(h, trigger=_clip(h.trigger, 70)) for h in status.history[:10])
-    return msgspec.structs.replace(status, conditions=conditions, advice=advice, history=history)
+    found = status.discovery
+    if found is not None:
+        ports = tuple(FoundPort(port=p.port, mode=p.mode, reason=p.reason) for p in found.ports[:8])
+        found = msgspec.structs.replace(found, ports=ports, why=_clip(found.why, 200) if found.why else None)
+    return msgspec.structs.replace(status, conditions=conditions, advice=advice, history=history, discovery=found)
 
 
 def _bare(status: Status) -> Status:
@@ -87,6 +91,7 @@ def _bare(status: Status) -> Status:
         locations=locations,
         history=status.history[:3],
         outages=(),
+        tls_seen=status.tls_seen[:2],
         certificates=(),
         egress=msgspec.structs.replace(status.egress, addresses=status.egress.addresses[:1]),
         auth=_short_auth(auth),
