@@ -47,10 +47,10 @@ def compose(envelope: Envelope, helo_name: str, run: str, now: datetime) -> Mess
     recipients = ",\n ".join(f"<{_addr_spec(to)}>" for to in envelope.rcpt_to)
     head = (
         f"Date: {_date(now)}",
-        f"From: SmtpProbe\n <{_addr_spec(sender)}>",
+        _folded("From: SmtpProbe", f"<{_addr_spec(sender)}>"),
         f"To: {recipients}",
         f"Subject: {SUBJECT}",
-        f"Message-ID: {name}" if len(name) < 66 else f"Message-ID:\n {name}",
+        _folded("Message-ID:", name),
         "Auto-Submitted: auto-generated",
         "X-Auto-Response-Suppress: All",  # what Exchange obeys in place of Auto-Submitted
         f"X-SmtpProbe: run {run}",
@@ -59,6 +59,11 @@ def compose(envelope: Envelope, helo_name: str, run: str, now: datetime) -> Mess
         "Content-Transfer-Encoding: 7bit",
     )
     return Message(run, name, ("\n".join(head) + "\n\n" + BODY).replace("\n", "\r\n").encode("ascii"))
+
+
+def _folded(name: str, value: str) -> str:
+    """Put a value on the header's line, or on the next where the line would be longer than 78 characters."""
+    return f"{name} {value}" if len(name) + len(value) < 78 else f"{name}\n {value}"
 
 
 def _addr_spec(address: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import socket
 from pathlib import Path
@@ -20,6 +21,8 @@ USERS = {f"sender@{LOCAL_DOMAIN}": "correct-horse-battery"}
 USERS |= {f"user{number:02}@{LOCAL_DOMAIN}": f"pw-{number:02}-gN7/+qZ=x" for number in range(1, 61)}
 USERS |= {f"short-{word}@{LOCAL_DOMAIN}": word for word in ("mail", "250", "sender")}
 USERS[f"unicode@{LOCAL_DOMAIN}"] = "pässwörd-비밀"
+
+TOKEN_KEY = b"the key that signs the access tokens of tests"
 
 # name: (server, port, tls, auth, certificate)
 SERVICES = {
@@ -150,6 +153,10 @@ def configure_postfix(place: Path, people: list[str]) -> None:
     users = place / "etc/dovecot/users"
     users.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in USERS.items()))
     users.chmod(0o644)
+    shutil.copy(CONFIG / "oauth2.conf", place / "etc/dovecot/oauth2.conf")
+    key = place / "etc/dovecot/tokens/default/HS256/default"
+    key.parent.mkdir(parents=True)
+    key.write_text(base64.b64encode(TOKEN_KEY).decode())
 
 
 def chrooted(programs: procs.Programs, state: Path, place: str, name: str, argv: list[str]) -> procs.Program:

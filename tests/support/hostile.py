@@ -5,6 +5,7 @@ One step a line::
     > 220 mx.example.net       send the text and CRLF (Python escapes are read: \\x00, \\r, \\n)
     >> 220 mx\\n                send just these bytes
     < EHLO                     read a line, which must begin like this, whatever the case
+    body                       read the lines of a message, up to the lone dot
     tls [KIND]                 TLS handshake as the server, with one of the contexts by name
     wait 0.5                   do nothing for so long
     drip 0.1 TEXT              send byte by byte, so far apart
@@ -156,6 +157,8 @@ class _Talk:
                 line = self._line()
                 if not line.upper().startswith(rest.upper()):
                     raise ScriptError(f"wanted {rest!r}, got {line!r}")
+            case "body":
+                self._body()
             case "tls":
                 self.sock = self._contexts[rest or "good"].wrap_socket(self.sock, server_side=True)
             case "wait":
@@ -195,10 +198,17 @@ class _Talk:
         """Accept everything until QUIT."""
         while True:
             line = self._line().upper()
+            if line == "DATA":
+                self.sock.sendall(b"354 go on\r\n")
+                self._body()
             reply = b"221 bye" if line == "QUIT" else b"235 in" if line.startswith("AUTH") else b"250 ok"
             self.sock.sendall(reply + b"\r\n")
             if line == "QUIT":
                 return
+
+    def _body(self) -> None:
+        while self._line() != ".":
+            pass
 
     def _line(self) -> str:
         raw = bytearray()
