@@ -15,7 +15,7 @@ from typing import Any
 from smtpprobe.resource import RunRef, Spec
 from smtpprobe_operator import harvest, pause, schedule
 from smtpprobe_operator.bucket import TokenBucket
-from smtpprobe_operator.flights import Flight, Flights, flight_of, host_key
+from smtpprobe_operator.flights import Flight, Flights, connections, flight_of, host_key
 from smtpprobe_operator.jobs import SELECTOR
 from smtpprobe_operator.kube import ApiError, Kube
 from smtpprobe_operator.metrics import Snapshot
@@ -252,7 +252,7 @@ class Dispatch:
             probe, self._registry.siblings(probe), self.flights.logins(login, self._clock())
         ):
             return False
-        return self.flights.host_free(host_key(spec))
+        return self.flights.host_free(host_key(spec), connections(probe, spec))
 
     def _take_off(self, probe: Probe, spec: Spec, run: RunRef, started: datetime) -> Flight:
         flight = flight_of(probe, spec, run, started)

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from smtpprobe.discovery import AT_A_TIME
+from smtpprobe.found import looks
 from smtpprobe.resource import RunRef, Spec
 from smtpprobe_operator.harvest import START_DEADLINE_SECONDS
 from smtpprobe_operator.jobs import POD_MARGIN_SECONDS, job_name
@@ -12,7 +14,10 @@ from smtpprobe_operator.registry import LoginKey, Probe, login_key
 
 
 class Flight(msgspec.Struct, kw_only=True):
-    """One run under way. ``login`` is the account that it may log in to, ``checks`` how often it was looked after."""
+    """One run under way. ``login`` is the account that it may log in to, ``checks`` how often it was looked after.
+
+    ``connections`` is how many it may have open to its host at a time.
+    """
 
     uid: str
     namespace: str
@@ -22,6 +27,7 @@ class Flight(msgspec.Struct, kw_only=True):
     started: datetime
     pod_deadline: float
     login: LoginKey | None = None
+    connections: int = 1
     checks: int = 0
 
 
@@ -36,7 +42,13 @@ def flight_of(probe: Probe, spec: Spec, run: RunRef, started: datetime) -> Fligh
         started=started,
         pod_deadline=float(spec.timeout_seconds + POD_MARGIN_SECONDS),
         login=login_key(probe),
+        connections=connections(probe, spec),
     )
+
+
+def connections(probe: Probe, spec: Spec) -> int:
+    """Return how many connections at a time the next run of a probe may have to its host."""
+    return AT_A_TIME if looks(spec, probe.status, probe.generation) else 1
 
 
 def host_key(spec: Spec) -> str:
@@ -55,9 +67,10 @@ class Flights:
     def full(self) -> bool:
         return len(self._flights) >= self._max_runs
 
-    def host_free(self, host: str) -> bool:
-        """Whether one more session to this host may start now."""
-        return sum(1 for flight in self._flights.values() if flight.host == host) < self._max_per_host
+    def host_free(self, host: str, more: int = 1) -> bool:
+        """Whether a run with ``more`` connections at a time to this host may start now; a lone one always may."""
+        used = sum(flight.connections for flight in self._flights.values() if flight.host == host)
+        return not used or used + more <= self._max_per_host
 
     def logins(self, login: LoginKey | None, now: datetime) -> int:
         """How many runs may be logging in to this account now, those that linger included."""

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from smtpprobe.found import tls_seen, to_run
 from smtpprobe.manifests import Manifest, ManifestError
 from smtpprobe.model import ProbeResult
 from smtpprobe.resource import RunRef, Spec, Status
@@ -93,7 +94,8 @@ class LocalOperator:
             due = schedule.due(probe, now)
             if due is None or not pause.may_start(probe, siblings, beside):
                 continue
-            process = ProbeProcess(self._manifests[probe.uid], self.folder.bundle, probe.spec)
+            asked, seen = to_run(probe.spec, probe.status, probe.generation), tls_seen(probe.spec, probe.status)
+            process = ProbeProcess(self._manifests[probe.uid], self.folder.bundle, asked, tls_seen=seen)
             if needs_run(probe.spec, probe.status):
                 probe = self._keep(probe, running(probe.status, probe.spec, generation=probe.generation, now=now))
             task = asyncio.create_task(self._fly(probe, due.run, process))

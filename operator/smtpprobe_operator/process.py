@@ -26,10 +26,11 @@ PASSED_ON = ("PATH", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "TMP
 class ProbeProcess:
     """One run: ``result`` starts the process and waits for it, ``stop`` asks it to write what it has."""
 
-    def __init__(self, manifest: Manifest, bundle: Bundle, spec: Spec) -> None:
+    def __init__(self, manifest: Manifest, bundle: Bundle, spec: Spec, *, tls_seen: tuple[int, ...] = ()) -> None:
         self._manifest = manifest
         self._bundle = bundle
         self._spec = spec
+        self._tls_seen = tls_seen
         self._process: asyncio.subprocess.Process | None = None
 
     def stop(self) -> None:
@@ -46,7 +47,7 @@ class ProbeProcess:
                 request = lay_out(self._manifest, self._bundle, self._spec, folder, helo)
             except ManifestError as error:
                 return _error(Reason.SECRET_KEY_MISSING, str(error))
-            request = msgspec.structs.replace(request, refused=refused)
+            request = msgspec.structs.replace(request, refused=refused, tls_seen=self._tls_seen)
             return await self._run(encode_request(request).decode(), folder / "termination")
 
     async def _run(self, request: str, log: Path) -> ProbeResult:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpprobe import status as fold
+from smtpprobe.found import tls_seen, to_run
 from smtpprobe.model import ProbeResult
 from smtpprobe.resource import RunRef, Spec, Status
 from smtpprobe.spec import to_request
@@ -90,11 +91,12 @@ class Runner:
         run = flight.run
         refused = pause.login_policy(probe, self._registry.siblings(probe), now, run=run)
         request = to_request(
-            spec,
+            to_run(spec, probe.status, probe.generation),
             default_helo=self._settings.helo_name,
             credentials_dir=CREDENTIALS_DIR if spec.credentials_secret_ref else None,
             ca_file=ca_file(spec),
             refused=refused,
+            tls_seen=tls_seen(spec, probe.status),
         )
         try:
             await self._kube.create_job(probe.namespace, build_job(probe, spec, run, request, self._settings))

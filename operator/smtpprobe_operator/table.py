@@ -72,7 +72,7 @@ def _row(probe: Probe) -> dict[str, str]:
         "READY": (ready.status if ready else ConditionStatus.UNKNOWN).value,
         "REASON": ready.reason if ready else "Pending",
         "HOST": spec.host if spec else "-",
-        "PORT": str(spec.port) if spec else "-",
+        "PORT": str(spec.port) if spec and spec.port else "-",
         "MODE": spec.mode.value if spec else "-",
         "EGRESS": probe.status.egress.verdict.value,
         "MESSAGE": ready.message if ready else "",

@@ -13,6 +13,7 @@ import yaml
 from smtpprobe import spec as specs
 from smtpprobe.check import progress, report_of, show
 from smtpprobe.credentials import Problem, read as read_credentials
+from smtpprobe.discovery import resolved
 from smtpprobe.manifests import Bundle, Manifest, ManifestError, mount, read
 from smtpprobe.model import ProbeRequest, TranscriptLine
 from smtpprobe.output import EXIT_CODES, Output, Report, broken
@@ -72,6 +73,7 @@ async def _try(manifest: Manifest, bundle: Bundle, options: argparse.Namespace) 
             result = broken(credentials.reason, credentials.message)
         else:
             result = await probe(request, credentials, on_stage=progress(options), on_line=lines.append)
+            request = resolved(request, result)
     run = RunRef(trigger="once", generation=1)
     status = fold(
         Status(),
