@@ -3,7 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,13 @@ _MAX_RECORDS = 32
 _MAX_NAMES = 8
 
 Server = tuple[str, int]
+
+
+async def of_recipients(recipients: Iterable[str], limit: float) -> dict[str, tuple[str, ...]]:
+    """Ask for the hosts of the recipients' domains, all within ``limit`` seconds; returns those that were told."""
+    domains = sorted({to.rpartition("@")[2].lower() for to in recipients if "@" in to})[:MAX_DOMAINS]
+    answers = await asyncio.gather(*(exchangers(domain, limit) for domain in domains))
+    return {domain: found for domain, found in zip(domains, answers, strict=True) if found is not None}
 
 
 async def exchangers(domain: str, limit: float, servers: Sequence[Server] = ()) -> tuple[str, ...] | None:

@@ -1,141 +1,303 @@
 """Bounded follow-ups on new connections, without a login: they settle what one connection leaves open (design §9).
 
-At most two extra connections a run, ``Limits.pause`` apart, all to the address of the session. A ClientHello goes to
-a silent port only after the greeting's limit, and never to port 25.
+At most two extra connections a run, ``Limits.pause`` apart, all to the address of the session, none where an earlier
+run of this generation has asked the same. What is asked when, and what an answer means, stands in ``decisions``. A
+ClientHello goes to a silent port only after the greeting's limit, and never to port 25.
 """
 
 import asyncio
+import ssl
+import warnings
 from typing import NamedTuple
 
-from smtpprobe import faults, tls
+from smtpprobe import decisions, faults, tls
+from smtpprobe.classify import SessionFacts, classify
 from smtpprobe.clock import Clock
+from smtpprobe.decisions import Scene
 from smtpprobe.dialogue import Dialogue, Heard
-from smtpprobe.faults import Fault, fault
+from smtpprobe.faults import Fault
+from smtpprobe.login import Login
 from smtpprobe.model import Experiment, ProbeRequest, TlsOptions
-from smtpprobe.redact import Redactor, clip
+from smtpprobe.plan import stages
+from smtpprobe.redact import Redactor
 from smtpprobe.replies import offered, parse_ehlo
 from smtpprobe.resolve import Address
-from smtpprobe.vocabulary import Mode, Reason, Stage
-from smtpprobe.wire import NotConnected, Wire, connect
+from smtpprobe.stages import Stages
+from smtpprobe.vocabulary import Depth, Mode, Reason, Stage
+from smtpprobe.wire import Cut, NotConnected, Wire, connect
 
-_SILENT_TLS = frozenset({Reason.COMMAND_TIMEOUT, Reason.CONNECT_RESET, Reason.TLS_HANDSHAKE_FAILED})
+CONNECTIONS = 2
+_SHOWN_CHARS = 200
+_LEAST_SECONDS = 1.0
 
 
 class Question(NamedTuple):
-    """What the session was: request, effective mode, the address that it spoke to, the certificate's name.
+    """Whom the session spoke to: the address, the certificate's name, the domain that the server seems to be of.
 
-    ``spoke_tls`` where the server answered the ClientHello with anything of TLS.
+    ``logged_in``: the login had succeeded, so a session without one is no comparison. ``chain``: what the handshake
+    itself showed of a certificate that failed.
     """
 
-    request: ProbeRequest
-    mode: Mode
     address: Address
     server_name: str
-    spoke_tls: bool = False
+    domain: str = ""
+    logged_in: bool = False
+    chain: str = ""
 
 
-class Settled(NamedTuple):
-    """The fault as it stands now, and the experiments that were made."""
+class Lab:
+    """The experiments of one run: ``made`` holds them, remembered ones too; ``left`` connections may yet be opened."""
 
-    fault: Fault
-    made: tuple[Experiment, ...] = ()
+    def __init__(self, request: ProbeRequest, mode: Mode, clock: Clock) -> None:
+        self.made: list[Experiment] = []
+        self.left = CONNECTIONS
+        self._request = request
+        self._mode = mode
+        self._clock = clock
 
+    async def inside(self, talk: Dialogue, scene: Scene, found: Fault, question: Question) -> Fault:
+        """Ask what can be asked on the session's own connection, before it says goodbye."""
+        name = decisions.LOCAL_RECIPIENT
+        if name not in decisions.wanted(found, scene) or not self._askable(question):
+            return found
+        known = self._remembered(name, found, question)
+        return self._take(found, known or await self._recipient(talk, question), question)
 
-async def settle(question: Question, stage: Stage, found: Fault, clock: Clock) -> Settled:
-    """Choose and make the experiment for a fault; without one, the fault stands as it is."""
-    reason = found.verdict.reason
-    silent = found.verdict.rule == f"transport:{faults.SILENT_GREETING}"
-    if silent and question.mode is not Mode.SMTPS and question.request.port != 25:
-        return await _client_hello(question, found, clock)
-    if stage is not Stage.TLS or question.mode is not Mode.SMTPS or question.spoke_tls:
-        return Settled(found)
-    if reason in {Reason.WRONG_TLS_MODE, *_SILENT_TLS}:
-        return await _plain_hello(question, found, clock)
-    return Settled(found)
+    async def settle(self, scene: Scene, found: Fault, question: Question) -> Fault:
+        """Make what the fault asks for, until one settles it; returns the fault as it stands then."""
+        asked = found.verdict.reason
+        for name in decisions.wanted(found, scene):
+            if any(one.name == name for one in self.made):
+                continue
+            one = self._remembered(name, found, question) or await self._make(name, question)
+            if one is None:
+                continue
+            found = self._take(found, one, question, asked)
+            if self.made[-1].decided is not None:
+                break
+        return found
 
+    async def open(self, address: Address, *, pause: bool = True) -> Wire | str:
+        """Open one of the extra connections; a sentence where there is none."""
+        seconds = self._clock.limits.pause if pause else 0.0
+        now, end = asyncio.get_running_loop().time(), self._clock.began + self._clock.limits.total
+        if self.left == 0 or now + seconds + _LEAST_SECONDS > end:
+            return "no time or no connection was left for it"
+        self.left -= 1
+        await asyncio.sleep(seconds)
+        wire = await connect(address, self._clock.limit("connect", self._clock.limits.connect / 2))
+        return f"no second connection: {wire.detail}" if isinstance(wire, NotConnected) else wire
 
-async def _client_hello(question: Question, found: Fault, clock: Clock) -> Settled:
-    """Ask a silent port for TLS."""
-    name = "client-hello"
-    wire = await _open(question, clock)
-    if isinstance(wire, NotConnected):
-        return Settled(found, (Experiment(name=name, showed=f"no second connection: {wire.detail}"),))
-    try:
-        context = tls.context(TlsOptions(insecure_skip_verify=True, min_version="1.0"))
-        assert not isinstance(context, tls.Unusable)  # noqa: S101 - no file is read for this context
+    # ------------------------------------------------------------------------------------------------- bookkeeping
+
+    def _remembered(self, name: str, found: Fault, question: Question) -> Experiment | None:
+        if name == decisions.CERTIFICATE:
+            return None  # each run has its own handshake to look at
+        return decisions.remembered(self._request.known, name, found.verdict.reason, question.address.ip)
+
+    def _take(self, found: Fault, one: Experiment, question: Question, asked: Reason | None = None) -> Fault:
+        """Note an experiment and what it decides; ``asked`` is the reason that the run began with."""
+        settled, decided = decisions.decide(found, one)
+        self.made.append(
+            Experiment(
+                name=one.name,
+                showed=one.showed[:_SHOWN_CHARS],
+                decided=decided.decided,
+                answer=one.answer,
+                reason=one.reason or asked or found.verdict.reason,
+                server=question.address.ip,
+                since=one.since,
+            )
+        )
+        return settled
+
+    async def _make(self, name: str, question: Question) -> Experiment | None:
+        match name:
+            case decisions.CLIENT_HELLO:
+                return await self._client_hello(question)
+            case decisions.PLAIN_GREETING:
+                return await self._plain_greeting(question)
+            case decisions.OLD_TLS:
+                return await self._old_tls(question)
+            case decisions.CERTIFICATE:
+                return _said(name, question.chain, "listed") if question.chain else None
+            case _:
+                return await self._recipient_anew(question) if self._askable(question) else None
+
+    async def _walk(self, question: Question, stop: Stage) -> Stages | str:
+        """Go through a session without a login to just before a stage; a sentence where that is not reached."""
+        wire = await self.open(question.address)
+        if isinstance(wire, str):
+            return wire
+        nobody = Redactor(None)
+        at = Stages(
+            self._request, self._mode, self._clock, login=Login(self._request, None), redactor=nobody, on_line=None
+        )
+        at.address, at.wire = question.address, wire
+        at.dialogue = Dialogue(wire, nobody, self._clock.began, None)
+        if stop is not Stage.TLS:
+            at.prepare()
+        for step in stages(self._mode, Depth.ENVELOPE, login=False):
+            if step.stage is stop:
+                break
+            end = await at.run(step, None) if step.stage not in {Stage.DNS, Stage.CONNECT} else None
+            if isinstance(end, Fault):
+                await wire.close()
+                return f"the new connection came to {step.stage}: {_words(end)}"
+        return at
+
+    # ------------------------------------------------------------------------------------------------ the experiments
+
+    async def _client_hello(self, question: Question) -> Experiment:
+        """Ask a silent port for TLS; the greeting's limit lies between the two connections already."""
+        name = decisions.CLIENT_HELLO
+        wire = await self.open(question.address, pause=False)
+        if isinstance(wire, str):
+            return _said(name, wire)
+        try:
+            context = tls.context(TlsOptions(insecure_skip_verify=True, min_version="1.0"))
+            assert not isinstance(context, tls.Unusable)  # noqa: S101 - no file is read for this context
+            seen = tls.Seen()
+            seen.watch(context)
+            limit = self._clock.limit("tls", self._clock.limits.tls / 2)
+            await wire.handshake(context, question.server_name, limit.deadline)
+            if wire.tls is None and not seen.server_hello and seen.alert is None:
+                return _said(name, "a ClientHello gets no answer either", "silent")
+            greeting = await self._greeting_in_tls(wire, seen)
+        finally:
+            await wire.close()
+        said = f" and the greeting inside is {greeting!r}" if greeting else ""
+        return _said(name, f"the silent port answers a ClientHello{said}", "tls-greeting" if greeting else "tls")
+
+    async def _greeting_in_tls(self, wire: Wire, seen: tls.Seen) -> str:
+        if wire.tls is None:
+            return ""
+        limits = self._clock.limits
+        talk = Dialogue(wire, Redactor(None), self._clock.began, None)
+        talk.secured(seen)
+        heard = await talk.hear(Stage.GREETING, self._clock.limit("tls", limits.tls / 4))
+        if isinstance(heard, Fault):
+            return ""
+        await self._quit(talk)
+        return _first_line(heard)
+
+    async def _plain_greeting(self, question: Question) -> Experiment:
+        """Ask a port that speaks no TLS at once for its plaintext greeting, and which mode would work."""
+        name = decisions.PLAIN_GREETING
+        wire = await self.open(question.address)
+        if isinstance(wire, str):
+            return _said(name, wire)
+        try:
+            talk = Dialogue(wire, Redactor(None), self._clock.began, None)
+            heard = await talk.hear(Stage.GREETING, self._clock.limit("greeting", self._clock.limits.tls / 2))
+            if isinstance(heard, Fault) or heard.code != 220:
+                showed = heard.detail if isinstance(heard, Fault) else f"the greeting is {_first_line(heard)!r}"
+                return _said(name, f"without TLS: {showed}", "other")
+            mode = await self._offered_mode(talk)
+        finally:
+            await wire.close()
+        showed = f"the server greets in plaintext with {_first_line(heard)!r}, mode {mode} fits"
+        return _said(name, showed, mode.value)
+
+    async def _offered_mode(self, talk: Dialogue) -> Mode:
+        line = b"EHLO " + self._request.helo_name.encode("ascii")
+        heard = await talk.ask(line, Stage.EHLO, self._clock.reply())
+        if isinstance(heard, Fault):
+            return Mode.STARTTLS
+        keywords = parse_ehlo(heard.raw).keywords if heard.code == 250 else ()
+        await self._quit(talk)
+        return Mode.STARTTLS if offered(keywords, "STARTTLS") else Mode.PLAIN
+
+    async def _old_tls(self, question: Question) -> Experiment:
+        """Offer only versions that a run never uses, to see whether versions are the matter; nothing is sent in it."""
+        name = decisions.OLD_TLS
+        context = _older(self._request.tls.min_version)
+        what = "TLS 1.2" if self._request.tls.min_version == "1.3" else "TLS 1.0 and 1.1"
+        at = await self._walk(question, Stage.TLS)
+        if isinstance(at, str):
+            return _said(name, at)
+        assert at.wire is not None  # noqa: S101 - the walk connects
         seen = tls.Seen()
         seen.watch(context)
-        limit = clock.limit("tls", clock.limits.tls / 2)
-        await wire.handshake(context, question.server_name, limit.deadline)
-        if wire.tls is None and not seen.server_hello and seen.alert is None:
-            showed = "a ClientHello gets no answer either"
-            return Settled(found._replace(detail=f"{found.detail}; {showed}"), (Experiment(name=name, showed=showed),))
-        greeting = await _greeting_in_tls(wire, seen, clock)
-    finally:
-        await wire.close()
-    said = f" and the greeting inside is '{greeting}'" if greeting else ""
-    showed = f"the silent port answers a ClientHello{said}"
-    detail = f"{found.detail}, but {showed}: use mode smtps"
-    confidence = 1.0 if greeting else 0.8
-    settled = fault(
-        Reason.WRONG_TLS_MODE, "tls-answers", detail, *(() if greeting else (Reason.NOT_SMTP,)), confidence=confidence
-    )
-    return Settled(settled, (Experiment(name=name, showed=showed, decided=Reason.WRONG_TLS_MODE),))
+        try:
+            limit = self._clock.limit("tls", self._clock.limits.tls / 2)
+            end = await at.wire.handshake(context, question.server_name, limit.deadline)
+            session = at.wire.tls
+        finally:
+            await at.wire.close()
+        if session is not None or seen.server_hello:
+            version = f" with {session.version()}" if session is not None else ""
+            return _said(name, f"a handshake that offers {what} alone is answered{version}", "old")
+        if end.ended is not None and end.ended.how is not Cut.TIMEOUT:
+            how = "reset" if end.ended.how is Cut.RESET else "closed"
+            return _said(name, f"a handshake that offers {what} alone is {how} as well", "closed")
+        why = faults.words(end.error) if end.error is not None else "no answer"
+        return _said(name, f"a handshake that offers {what} alone fails as well ({why})", "other")
+
+    async def _recipient_anew(self, question: Question) -> Experiment:
+        """Ask for the server's own domain on a new connection, as the session's did not live long enough."""
+        at = await self._walk(question, Stage.RCPT)
+        if isinstance(at, str):
+            return _said(decisions.LOCAL_RECIPIENT, at)
+        assert at.wire is not None  # noqa: S101 - the walk connects
+        try:
+            one = await self._recipient(at.talk, question)
+            if at.alive:
+                await at.talk.ask(b"RSET", Stage.QUIT, self._clock.limit("quit", self._clock.limits.quit))
+            await self._quit(at.talk)
+        finally:
+            await at.wire.close()
+        return one
+
+    async def _recipient(self, talk: Dialogue, question: Question) -> Experiment:
+        name, address = decisions.LOCAL_RECIPIENT, f"postmaster@{question.domain}"
+        heard = await talk.ask(f"RCPT TO:<{address}>".encode("ascii"), Stage.RCPT, self._clock.reply())
+        if isinstance(heard, Fault):
+            return _said(name, f"{address}, of the server's own domain: {heard.detail}")
+        refused = None
+        if heard.code >= 400:
+            facts = SessionFacts(host=self._request.host, mode=self._mode, rcpt_to=(address,))
+            refused = classify(Stage.RCPT, heard.text, facts)
+        word = decisions.recipient_answer(heard.code, refused)
+        verb = "is accepted" if refused is None else "is refused"
+        return _said(name, f"{address}, of the server's own domain, {verb}: {_first_line(heard)!r}", word)
+
+    def _askable(self, question: Question) -> bool:
+        """Say whether the question would be a new one: a domain is known, and no recipient of the session was in it."""
+        envelope = self._request.envelope
+        asked = {to.rpartition("@")[2].lower() for to in envelope.rcpt_to} if envelope else set()
+        return bool(question.domain) and question.domain not in asked and not question.logged_in
+
+    async def _quit(self, talk: Dialogue) -> None:
+        if talk.alive:
+            await talk.ask(b"QUIT", Stage.QUIT, self._clock.limit("quit", self._clock.limits.quit))
 
 
-async def _greeting_in_tls(wire: Wire, seen: tls.Seen, clock: Clock) -> str:
-    if wire.tls is None:
-        return ""
-    talk = Dialogue(wire, Redactor(None), clock.began, None)
-    talk.secured(seen)
-    heard = await talk.hear(Stage.GREETING, clock.limit("tls", clock.limits.tls / 4))
-    if isinstance(heard, Fault):
-        return ""
-    if talk.alive:
-        await talk.ask(b"QUIT", Stage.QUIT, clock.limit("quit", clock.limits.quit))
-    return _first_line(heard)
+def _said(name: str, showed: str, answer: str = "") -> Experiment:
+    """Describe what an experiment showed; without an answer it was not made, and is tried again another time."""
+    return Experiment(name=name, showed=showed, answer=answer)
 
 
-async def _plain_hello(question: Question, found: Fault, clock: Clock) -> Settled:
-    """Ask a port that speaks no TLS at once for its plaintext greeting, and which mode would work."""
-    name = "plain-greeting"
-    certain = found.verdict.reason is Reason.WRONG_TLS_MODE
-    await asyncio.sleep(clock.limits.pause)
-    wire = await _open(question, clock)
-    if isinstance(wire, NotConnected):
-        return Settled(found, (Experiment(name=name, showed=f"no second connection: {wire.detail}"),))
-    try:
-        talk = Dialogue(wire, Redactor(None), clock.began, None)
-        heard = await talk.hear(Stage.GREETING, clock.limit("greeting", clock.limits.tls / 2))
-        if isinstance(heard, Fault) or heard.code != 220:
-            showed = heard.detail if isinstance(heard, Fault) else f"the plaintext greeting is '{_first_line(heard)}'"
-            return Settled(found, (Experiment(name=name, showed=showed),))
-        mode = await _offered_mode(question, talk, clock)
-    finally:
-        await wire.close()
-    showed = f"the server greets in plaintext with '{_first_line(heard)}', mode {mode} fits"
-    what = found.detail.removesuffix(". Use mode starttls") if certain else "no TLS at once, but a plaintext greeting"
-    detail = f"{what}: use mode {mode}"
-    rule = "plaintext-on-tls-port"
-    return Settled(
-        fault(Reason.WRONG_TLS_MODE, rule, detail),
-        (Experiment(name=name, showed=showed, decided=Reason.WRONG_TLS_MODE),),
-    )
+def _older(min_version: str) -> ssl.SSLContext:
+    """Return a context for what lies below the request's least version; it verifies nothing, nothing is said in it."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    made.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    made.set_ciphers("DEFAULT:@SECLEVEL=0")
+    if min_version == "1.3":
+        made.maximum_version = ssl.TLSVersion.TLSv1_2
+        return made
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # naming the old version is the experiment
+        made.maximum_version = ssl.TLSVersion.TLSv1_1
+    return made
 
 
-async def _offered_mode(question: Question, talk: Dialogue, clock: Clock) -> Mode:
-    heard = await talk.ask(b"EHLO " + question.request.helo_name.encode("ascii"), Stage.EHLO, clock.reply())
-    if isinstance(heard, Fault):
-        return Mode.STARTTLS
-    keywords = parse_ehlo(heard.raw).keywords if heard.code == 250 else ()
-    if talk.alive:
-        await talk.ask(b"QUIT", Stage.QUIT, clock.limit("quit", clock.limits.quit))
-    return Mode.STARTTLS if offered(keywords, "STARTTLS") else Mode.PLAIN
-
-
-async def _open(question: Question, clock: Clock) -> Wire | NotConnected:
-    return await connect(question.address, clock.limit("connect", clock.limits.connect / 2))
+def _words(end: Fault) -> str:
+    said = f"{end.reply.code} {' '.join(end.reply.lines)}" if end.reply is not None else ""
+    return "; ".join(part for part in (end.detail, said) if part)
 
 
 def _first_line(heard: Heard) -> str:
-    return clip(f"{heard.code} {heard.reply.lines[0]}", 64)
+    return faults.excerpt(f"{heard.code} {heard.reply.lines[0]}".encode())

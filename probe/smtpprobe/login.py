@@ -117,9 +117,14 @@ class Login:
         """Take the server's no: one that it calls temporary counts as no refusal, unless another try makes it worse."""
         self._temporary = 400 <= code < 500 and not REASONS[reason].pause
 
+    @property
+    def counts(self) -> bool:
+        """Say whether this is a login that was refused, as the pause counts them."""
+        return self.facts.sent and not self.facts.succeeded and not self._temporary
+
     async def conclude(self) -> None:
         """Mark a login that did not succeed as refused, with the fingerprint by which the next run knows it."""
-        if not self.facts.sent or self.facts.succeeded or self._temporary:
+        if not self.counts:
             return
         if self._fingerprint is None:
             self._begin_fingerprint(new_salt())

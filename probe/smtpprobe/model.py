@@ -71,11 +71,36 @@ class RefusedLogin(Value, frozen=True, kw_only=True):
     since: datetime
 
 
+class TriedVariant(Value, frozen=True, kw_only=True):
+    """The other form of a user name that an earlier run has tried; ``salt`` and ``fingerprint`` as in RefusedLogin.
+
+    They mark the credentials as the Secret holds them. ``username`` is the form for texts (``usernames.shown``).
+    """
+
+    salt: str
+    fingerprint: str
+    shape: str
+    succeeded: bool
+    since: datetime
+    username: str = ""
+
+
+class Variants(Value, frozen=True, kw_only=True):
+    """Leave to try one other form of the user name after a refused login (``spec.tryUsernameVariants``).
+
+    Not where ``refused`` logins stand already, and not twice for the same credentials (``tried``).
+    """
+
+    refused: int = 0
+    tried: TriedVariant | None = None
+
+
 class ProbeRequest(Value, frozen=True, kw_only=True):
     """Everything a session needs to know, except the secret itself.
 
     ``port`` is 0 where mode is auto and the usual ports are to be looked at. ``tls_required``: mode auto takes no port
-    without TLS. ``tls_seen``: ports of this host that offered TLS in an earlier run.
+    without TLS. ``tls_seen``: ports of this host that offered TLS in an earlier run. ``known``: the experiments of
+    earlier runs with this spec, which are not made again.
     """
 
     host: str
@@ -93,6 +118,8 @@ class ProbeRequest(Value, frozen=True, kw_only=True):
     timeout_seconds: float = 60.0
     tls_required: bool = False
     tls_seen: tuple[int, ...] = ()
+    known: tuple["Experiment", ...] = ()
+    variants: Variants | None = None
 
 
 # ----------------------------------------------------------------------------------------------------------- result
@@ -194,13 +221,26 @@ class EgressFinding(Value, frozen=True, kw_only=True):
     addresses: tuple[EgressAddress, ...] = ()
 
 
+class SecondLogin(Value, frozen=True, kw_only=True):
+    """The login with another form of the user name: ``shape`` as in ``usernames.Form``, ``refused`` as in AuthFacts.
+
+    ``reason`` is the verdict on its refusal.
+    """
+
+    shape: str
+    succeeded: bool = False
+    refused: bool = False
+    reason: Reason | None = None
+
+
 class AuthFacts(Value, frozen=True, kw_only=True):
     r"""What became of the login; never the credentials.
 
     ``refused``: AUTH was sent and neither 235 nor a refusal that the server called temporary came back; ``salt`` and
     ``fingerprint`` (see ``RefusedLogin``) are set then. The login of a lost pod counts as refused with a ``salt``
     alone; the next session, ``paused`` for it, says both. ``user_shape`` is ``bare``, ``address`` or ``domain``
-    (``DOMAIN\\user``).
+    (``DOMAIN\\user``). ``username`` is the other form to try, or the one that works, ``service`` the entry of
+    ``usernames.toml`` that knows it.
     """
 
     mechanism: Mechanism | None = None
@@ -211,14 +251,25 @@ class AuthFacts(Value, frozen=True, kw_only=True):
     user_shape: str | None = None
     salt: str | None = None
     fingerprint: str | None = None
+    second: SecondLogin | None = None
+    username: str | None = None
+    service: str | None = None
 
 
 class Experiment(Value, frozen=True, kw_only=True):
-    """One bounded follow-up that settled, or did not settle, what a reply left open."""
+    """One bounded follow-up that settled, or did not settle, what a reply left open.
+
+    ``answer`` is the finding in one word (``decisions``), ``reason`` and ``server`` what was asked about and whom.
+    ``since`` is set where nothing was sent now: the finding is that of an earlier run of this generation.
+    """
 
     name: str
     showed: str
     decided: Reason | None = None
+    answer: str = ""
+    reason: Reason | None = None
+    server: str | None = None
+    since: datetime | None = None
 
 
 class PortFinding(Value, frozen=True, kw_only=True):

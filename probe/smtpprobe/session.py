@@ -7,20 +7,19 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from smtpprobe import experiments, faults, tls
+from smtpprobe import faults, tls
 from smtpprobe.clock import Clock
 from smtpprobe.credentials import Credentials, edge_whitespace
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
 from smtpprobe.egress import is_loopback
-from smtpprobe.exchangers import MAX_DOMAINS, SECONDS, exchangers
 from smtpprobe.faults import Fault
 from smtpprobe.login import Login
 from smtpprobe.model import (
     DEFAULT_HELO_NAME,
-    Experiment,
     PortFinding,
     ProbeRequest,
     ProbeResult,
@@ -33,6 +32,9 @@ from smtpprobe.redact import Redactor
 from smtpprobe.stages import CannotRun, Done, Stages
 from smtpprobe.summary import message, with_egress
 from smtpprobe.vocabulary import Depth, Mode, Note, Outcome, Reason, Stage, StageOutcome
+
+if TYPE_CHECKING:
+    from smtpprobe.followup import FollowUp
 
 StageSink = Callable[[StageResult], None]
 PortSink = Callable[[PortFinding], None]
@@ -104,7 +106,8 @@ class Session:
         self._wants_login = request.credentials is not None or credentials is not None
         self._plan = self._steps()
         self._stages: list[StageResult] = []
-        self._experiments: tuple[Experiment, ...] = ()
+        self._on_line = on_line
+        self._following: FollowUp | None = None
         self._exchangers: dict[str, tuple[str, ...]] = {}
         self._fault: Fault | None = None
         self._fault_stage: Stage | None = None
@@ -121,6 +124,8 @@ class Session:
                 began = self._loop.time()
                 self._record(step, recipient, await self._at.run(step, recipient), began, at)
                 self._adapt(step)
+            if self._at.alive and self._fault_stage is Stage.RCPT:
+                await self._follow(inside=True)
             if self._at.alive:
                 await self._goodbye(self._at.talk)
             await self._close()
@@ -260,32 +265,34 @@ class Session:
             await self._at.wire.close()
 
     async def _experiment(self) -> None:
-        """Settle by a new connection what the fault has left open."""
+        await self._follow(inside=False)
+
+    async def _follow(self, *, inside: bool) -> None:
+        """Settle what the fault has left open: on the living connection, or by new ones."""
         if self._fault is None or self._fault_stage is None or self._at.address is None:
             return
-        at = self._at
-        question = experiments.Question(self._request, self._mode, self._at.address, at.server_name, at.spoke_tls)
-        found = await experiments.settle(question, self._fault_stage, self._fault, self._clock)
-        self._experiments = found.made
-        if found.fault is not self._fault:
-            self._fault = found.fault
-            index = max(place for place, known in enumerate(self._stages) if known.stage is self._fault_stage)
-            self._stages[index] = msgspec.structs.replace(self._stages[index], detail=found.fault.detail)
+        if self._following is None:
+            from smtpprobe.followup import FollowUp  # by need: a session without a fault does without it
+
+            self._following = FollowUp(self._at, self._login, self._credentials, self._on_line)
+        before, self._fault = self._fault, await self._following.ask(self._fault_stage, self._fault, inside=inside)
+        if self._fault.detail != before.detail:
+            index = next(at for at, known in enumerate(self._stages) if known.outcome is not StageOutcome.PASSED)
+            self._stages[index] = msgspec.structs.replace(self._stages[index], detail=self._fault.detail)
             self._tell(self._stages[index])
 
     async def _who_takes_mail(self) -> None:
-        """Ask DNS for the hosts of recipients that were taken without a login: foreign ones, or the server's own?
-
-        Not of a server at loopback: what stands behind it no record tells.
-        """
+        """Ask DNS who takes the mail of recipients that were taken without a login; at loopback no record tells."""
         address = self._at.address
         if self._login.facts.succeeded or address is None or is_loopback(address.ip):
             return
         taken = [known.recipient for known in self._stages if known.outcome is StageOutcome.PASSED and known.recipient]
-        domains = sorted({to.rpartition("@")[2].lower() for to in taken if "@" in to})[:MAX_DOMAINS]
+        if not taken:
+            return
+        from smtpprobe.exchangers import SECONDS, of_recipients
+
         limit = self._clock.limit("dns", min(SECONDS, self._clock.limits.dns)).deadline - self._loop.time()
-        answers = await asyncio.gather(*(exchangers(domain, limit) for domain in domains))
-        self._exchangers = {domain: found for domain, found in zip(domains, answers, strict=True) if found is not None}
+        self._exchangers = await of_recipients(taken, limit)
 
     async def result(self, now: Callable[[], datetime] = tls.utc_now) -> ProbeResult:
         """Put together what was seen; a login without a good end gets its fingerprint here."""
@@ -312,8 +319,8 @@ class Session:
             local_port=at.wire.local[1] if at.wire is not None else None,
             features=at.features,
             tls=self._tls_facts(now()),
-            auth=self._login.facts,
-            experiments=self._experiments,
+            auth=self._following.auth(self._login.facts) if self._following else self._login.facts,
+            experiments=self._following.made if self._following else (),
             notes=self._notes(),
         )
         result = with_egress(result, self._request, at.banner, tuple(at.ehlo_lines), self._exchangers)
