@@ -8,13 +8,23 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from smtpprobe.model import Certificate, Features, ProbeResult, Reply, StageResult, TlsFacts
+from smtpprobe.model import (
+    Certificate,
+    Discovery,
+    Features,
+    PortFinding,
+    ProbeResult,
+    Reply,
+    StageResult,
+    TlsFacts,
+)
 from smtpprobe.redact import clip
 from smtpprobe.vocabulary import Stage, StageOutcome
 
 KEPT_REPLY: Final = 300
 KEPT_SANS: Final = 4
 KEPT_EGRESS: Final = 8
+KEPT_PORTS: Final = 6
 
 
 def refusing(result: ProbeResult) -> StageResult | None:
@@ -44,6 +54,30 @@ def _clip(text: str | None, limit: int) -> str | None:
 def _ehlo_texts(result: ProbeResult) -> ProbeResult:
     """Keep the first line of EHLO replies: the keywords stand in ``features`` again."""
     return _each_stage(result, lambda s: _reply_lines(s, lambda ls: ls[:1]) if s.stage is Stage.EHLO else s)
+
+
+def _ports(result: ProbeResult, change: Callable[[PortFinding], PortFinding]) -> ProbeResult:
+    found = result.discovery
+    return replace(result, discovery=replace(found, ports=tuple(map(change, found.ports)))) if found else result
+
+
+def _port_facts(result: ProbeResult) -> ProbeResult:
+    """Keep of each port that was looked at what the status keeps: logins on offer, the leaf's issuer and end."""
+
+    def short(found: PortFinding) -> PortFinding:
+        tls = found.tls and replace(found.tls, cipher=None, chain=tuple(map(_end, found.tls.chain[:1])))
+        return replace(found, features=_telling(found.features), tls=tls, detail=_clip(found.detail, 80))
+
+    return _ports(result, short)
+
+
+def _end(certificate: Certificate) -> Certificate:
+    return replace(certificate, subject="", issuer=clip(certificate.issuer, 60), sans=(), key="", sha256="")
+
+
+def _bare_ports(result: ProbeResult) -> ProbeResult:
+    """Keep of each port its mode, or why it cannot be used."""
+    return _ports(result, lambda p: PortFinding(port=p.port, mode=p.mode, reason=p.reason, stage=p.stage))
 
 
 def _sans(result: ProbeResult) -> ProbeResult:
@@ -80,14 +114,16 @@ def _details(result: ProbeResult) -> ProbeResult:
 
 def _keywords(result: ProbeResult) -> ProbeResult:
     """Keep the keywords that verdicts and advice speak of."""
+    return replace(result, features=_telling(result.features))
 
-    def telling(words: tuple[str, ...] | None) -> tuple[str, ...] | None:
+
+def _telling(seen: Features) -> Features:
+    def kept(words: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if words is None:
             return None
         return tuple(clip(w, 80) for w in words if w.upper().startswith(("AUTH", "STARTTLS", "SIZE")))[:3]
 
-    seen = result.features
-    return replace(result, features=Features(before_tls=telling(seen.before_tls), after_tls=telling(seen.after_tls)))
+    return Features(before_tls=kept(seen.before_tls), after_tls=kept(seen.after_tls))
 
 
 def _refusing_reply(result: ProbeResult) -> ProbeResult:
@@ -135,6 +171,8 @@ def _long_names(result: ProbeResult) -> ProbeResult:
         verdict=verdict,
         egress=replace(result.egress, addresses=result.egress.addresses[:KEPT_EGRESS]),
         message=clip(result.message, 200),
+        discovery=result.discovery
+        and replace(result.discovery, why=clip(result.discovery.why, 160), ports=result.discovery.ports[:KEPT_PORTS]),
         experiments=(),
         notes=tuple(dict.fromkeys(result.notes)),
         addresses=(),
@@ -171,11 +209,18 @@ def _last_resort(result: ProbeResult) -> ProbeResult:
         auth=result.auth,
         egress=result.egress,
         notes=result.notes,
+        discovery=_least(result.discovery) if result.discovery else None,
     )
+
+
+def _least(found: Discovery) -> Discovery:
+    ports = tuple(PortFinding(port=p.port, mode=p.mode) for p in found.ports[:KEPT_PORTS])
+    return Discovery(port=found.port, mode=found.mode, why=clip(found.why, 60), ports=ports)
 
 
 STEPS: Final[tuple[Callable[[ProbeResult], ProbeResult], ...]] = (
     _ehlo_texts,
+    _port_facts,
     _sans,
     _issuer_names,
     _leaf_only,
@@ -184,6 +229,7 @@ STEPS: Final[tuple[Callable[[ProbeResult], ProbeResult], ...]] = (
     _addresses,
     _details,
     _keywords,
+    _bare_ports,
     _refusing_reply,
     _long_names,
     _bare_stages,

@@ -16,11 +16,13 @@ from smtpprobe.model import (
     AuthFacts,
     Certificate,
     CredentialFiles,
+    Discovery,
     EgressAddress,
     EgressFinding,
     Envelope,
     Experiment,
     Features,
+    PortFinding,
     ProbeRequest,
     ProbeResult,
     RefusedLogin,
@@ -77,6 +79,30 @@ certificates = st.builds(
     key=text,
     sha256=st.just("ab" * 32),
 )
+features = st.builds(
+    Features,
+    before_tls=st.none() | st.lists(long_text, max_size=30).map(tuple),
+    after_tls=st.none() | st.lists(text, max_size=30).map(tuple),
+)
+tls_facts = st.none() | st.builds(
+    TlsFacts,
+    protocol=st.none() | st.just("TLSv1.3"),
+    cipher=st.none() | text,
+    verified=st.booleans(),
+    chain=st.lists(certificates, max_size=5).map(tuple),
+    errors=st.lists(st.sampled_from(Reason), max_size=4).map(tuple),
+)
+port_findings = st.builds(
+    PortFinding,
+    port=st.integers(1, 65535),
+    mode=st.none() | st.sampled_from(Mode),
+    reason=st.none() | st.sampled_from(Reason),
+    stage=st.none() | st.sampled_from(Stage),
+    detail=st.none() | long_text,
+    features=features,
+    tls=tls_facts,
+    notes=st.lists(st.sampled_from(Note), max_size=4).map(tuple),
+)
 results = st.builds(
     ProbeResult,
     outcome=st.sampled_from(Outcome),
@@ -103,20 +129,8 @@ results = st.builds(
     ).map(tuple),
     server_ip=st.none() | ips,
     local_port=st.none() | st.integers(1, 65535),
-    features=st.builds(
-        Features,
-        before_tls=st.none() | st.lists(long_text, max_size=30).map(tuple),
-        after_tls=st.none() | st.lists(text, max_size=30).map(tuple),
-    ),
-    tls=st.none()
-    | st.builds(
-        TlsFacts,
-        protocol=st.none() | st.just("TLSv1.3"),
-        cipher=st.none() | text,
-        verified=st.booleans(),
-        chain=st.lists(certificates, max_size=5).map(tuple),
-        errors=st.lists(st.sampled_from(Reason), max_size=4).map(tuple),
-    ),
+    features=features,
+    tls=tls_facts,
     auth=st.builds(
         AuthFacts,
         mechanism=st.none() | st.sampled_from(Mechanism),
@@ -142,6 +156,14 @@ results = st.builds(
     ),
     experiments=st.lists(st.builds(Experiment, name=text, showed=long_text), max_size=5).map(tuple),
     notes=st.lists(st.sampled_from(Note), max_size=8).map(tuple),
+    discovery=st.none()
+    | st.builds(
+        Discovery,
+        port=st.none() | st.integers(1, 65535),
+        mode=st.none() | st.sampled_from(Mode),
+        why=long_text,
+        ports=st.lists(port_findings, min_size=1, max_size=6).map(tuple),
+    ),
 )
 requests = st.builds(
     ProbeRequest,
@@ -192,6 +214,7 @@ def test_any_result_fits_and_keeps_what_is_never_cut(result):
     assert (back.outcome, back.stage, back.auth) == (result.outcome, result.stage, result.auth)
     assert (back.verdict and back.verdict.reason) == (result.verdict and result.verdict.reason)
     assert back.egress == result.egress
+    assert _modes(back) == _modes(result)
     kept, was = shorten.refusing(back), shorten.refusing(result)
     assert (kept is None) == (was is None)
     if was is not None and was.reply is not None:
@@ -199,6 +222,12 @@ def test_any_result_fits_and_keeps_what_is_never_cut(result):
         assert "".join(was.reply.lines)[:300].startswith("".join(kept.reply.lines)[:300])
         assert len("".join(kept.reply.lines)) >= min(300, len("".join(was.reply.lines))) - len(was.reply.lines)
     assert back.truncated == (back != result)
+
+
+def _modes(result):
+    """What later runs go by: the port and mode that were chosen, and how TLS came in on each port."""
+    found = result.discovery
+    return found and (found.port, found.mode, [(port.port, port.mode) for port in found.ports])
 
 
 @pytest.fixture
