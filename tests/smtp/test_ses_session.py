@@ -1,8 +1,6 @@
 """Amazon SES against its stand-in on loopback: what a session at depth envelope can prove there, and what its words mean."""
 
 import asyncio
-import smtplib
-import ssl
 
 import msgspec
 import pytest
@@ -14,6 +12,7 @@ from smtpprobe import ses
 from smtpprobe.classify import SessionFacts, classify
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions
+from smtpprobe.plan import by_port
 from smtpprobe.session import probe
 from smtpprobe.vocabulary import ConditionStatus, Depth, EgressReason, Mode, Note, Outcome, Reason, Stage, StageOutcome
 
@@ -137,6 +136,7 @@ def test_refusals_before_the_envelope(changes: dict[str, object], stage: Stage, 
     assert result.auth.refused is refused
 
 
+@BOTH_MODES
 @pytest.mark.parametrize(
     "changes, sender, reason, alternative",
     [
@@ -144,33 +144,44 @@ def test_refusals_before_the_envelope(changes: dict[str, object], stage: Stage, 
         ({}, "orders@other.example", Reason.SENDER_NOT_VERIFIED, Reason.SANDBOX_RESTRICTED),
         ({"permitted": False}, SENDER, Reason.PERMISSION_DENIED, Reason.SENDER_NOT_VERIFIED),
         ({"busy_at": "dot"}, SENDER, Reason.RATE_LIMITED, None),
+        ({"verified": ()}, SENDER, Reason.SENDER_NOT_VERIFIED, Reason.SANDBOX_RESTRICTED),
     ],
 )
 def test_words_at_the_dot_are_told_apart_by_the_envelope(
-    changes: dict[str, object], sender: str, reason: Reason, alternative: Reason | None
+    changes: dict[str, object], sender: str, reason: Reason, alternative: Reason | None, mode: Mode
 ) -> None:
-    """A real client sends; each refusal of SES at the final dot is classified with the envelope of that session."""
-    context = ssl.create_default_context(cafile=ca_file())
-    with fake_ses(account(**changes)) as server, smtplib.SMTP(timeout=10) as client:
-        client.connect("127.0.0.1", server.port)
-        client._host = server.host  # type: ignore[attr-defined]
-        client.starttls(context=context)
-        client.login(KEY, ses.smtp_password(SECRET, server.region))
-        assert client.mail(sender)[0] == 250
-        assert client.rcpt(RECIPIENT)[0] == 250
-        code, text = client.data(b"Subject: test\r\n\r\ntest\r\n")
-        facts = SessionFacts(host=server.host, tls_active=True, mail_from=sender, rcpt_to=(RECIPIENT,))
-        verdict = classify(Stage.DOT, f"{code} {text.decode()}", facts)
-    assert verdict.reason is reason
-    assert alternative is None or alternative in {a.reason for a in verdict.alternatives}
+    """Envelope and DATA pass, each refusal comes at stage dot and has its own reason: sandbox, unverified sender, IAM,
+    throttling. None of them says anything about the address."""
+    with fake_ses(account(**changes), mode) as server:
+        made = request(server, mode, depth=Depth.MESSAGE, envelope=Envelope(mail_from=sender, rcpt_to=(RECIPIENT,)))
+        result = run(made, ses.smtp_password(SECRET, server.region))
+    assert (result.outcome, result.stage) == (Outcome.FAILED, Stage.DOT), result.message
+    assert result.verdict is not None
+    assert result.verdict.reason is reason
+    assert alternative is None or alternative in {a.reason for a in result.verdict.alternatives}
+    passed = {entry.stage for entry in result.stages if entry.outcome is StageOutcome.PASSED}
+    assert passed >= {Stage.AUTH, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.QUIT}
+    assert result.egress.status is ConditionStatus.UNKNOWN
+    assert len(server.logins) == 1
     assert server.messages == []
 
 
-def test_the_simulator_takes_mail_in_the_sandbox() -> None:
-    """A message to the mailbox simulator is accepted in the sandbox: it proves the sender, not production access."""
-    server = account(sandbox=True)
-    assert server.send(SENDER, [f"success@{SIMULATOR}"], b"").startswith("250 ")
-    assert server.send(SENDER, [RECIPIENT], b"").startswith("554 ")
+@pytest.mark.parametrize("at", [("127.0.25.87", 2587), ("127.0.24.65", 2465)])
+def test_a_message_to_the_simulator_proves_the_sender(at: tuple[str, int]) -> None:
+    """On Amazon's own ports 2587 and 2465, in the mode that each stands for, a mail to the mailbox simulator is taken in
+    the sandbox too, and only then EgressAuthorized is True."""
+    mode = by_port(at[1])
+    with fake_ses(account(sandbox=True), mode.value, at) as server:
+        simulator = Envelope(mail_from=SENDER, rcpt_to=(f"success@{SIMULATOR}",))
+        made = request(server, mode, host=at[0], envelope=simulator)
+        password = ses.smtp_password(SECRET, server.region)
+        before = run(made, password)
+        result = run(msgspec.structs.replace(made, depth=Depth.MESSAGE), password)
+    assert before.egress.reason is EgressReason.ENVELOPE_ONLY
+    assert result.outcome is Outcome.PASSED, result.message
+    assert (result.egress.status, result.egress.reason) == (ConditionStatus.TRUE, EgressReason.MESSAGE_ACCEPTED)
+    (content,) = server.messages
+    assert b"X-SmtpProbe: run " in content
 
 
 def test_throttling_is_rate_limited_without_the_host_too() -> None:

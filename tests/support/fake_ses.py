@@ -131,8 +131,8 @@ def ca_file() -> str:
 
 
 @contextlib.contextmanager
-def fake_ses(account: Ses, mode: str = "starttls") -> Iterator[Ses]:
-    """Serve the account's endpoint on loopback, in mode starttls (587, 2587) or smtps (465, 2465)."""
+def fake_ses(account: Ses, mode: str = "starttls", at: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[Ses]:
+    """Serve the account's endpoint on loopback, in mode starttls (587, 2587) or smtps (465, 2465); port 0 is a free one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _authority()[0].issue_cert(account.host).configure_cert(context)
     loop = asyncio.new_event_loop()
@@ -153,6 +153,6 @@ def fake_ses(account: Ses, mode: str = "starttls") -> Iterator[Ses]:
             tls_context=context if mode == "starttls" else None,
         )
 
-    with served(factory, loop, context if mode == "smtps" else None) as port:
+    with served(factory, loop, context if mode == "smtps" else None, at) as port:
         account.port = port
         yield account

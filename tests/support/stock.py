@@ -57,12 +57,16 @@ def stock_server(mode: str, context: ssl.SSLContext, password: str) -> Iterator[
 
 @contextlib.contextmanager
 def served(
-    factory: Callable[[], asyncio.BaseProtocol], loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None
+    factory: Callable[[], asyncio.BaseProtocol],
+    loop: asyncio.AbstractEventLoop,
+    context: ssl.SSLContext | None,
+    at: tuple[str, int] = ("127.0.0.1", 0),
 ) -> Iterator[int]:
-    """Serve a protocol on a free port of loopback, in a thread with the given loop; yields the port, closes the loop."""
+    """Serve a protocol on loopback (port 0: a free one), in a thread with the given loop; yields the port, closes the
+    loop."""
 
     async def begin() -> asyncio.Server:
-        return await loop.create_server(factory, "127.0.0.1", 0, ssl=context)
+        return await loop.create_server(factory, *at, ssl=context)
 
     async def end(server: asyncio.Server) -> None:
         server.close()
