@@ -8,11 +8,11 @@ would look like a wrong password. The password travels in TLS, or the user allow
 
 import base64
 import binascii
-import hmac
-import json
 import os
 from abc import ABC, abstractmethod
 from typing import Final
+
+import msgspec
 
 from smtpprobe.credentials import Credentials
 from smtpprobe.vocabulary import Mechanism, Reason
@@ -148,6 +148,8 @@ class CramMd5(Exchange):
         if asked is None:
             return self._give_up("the CRAM-MD5 challenge is empty or no base64")
         self.finished = True
+        import hmac  # by need: few logins pay for it
+
         digest = hmac.new(self._password, asked, "md5").hexdigest().encode()
         return base64.b64encode(self._user + b" " + digest)
 
@@ -206,7 +208,7 @@ class XOAuth2(Exchange):
 
 def _is_json(text: bytes | None) -> bool:
     try:
-        return isinstance(json.loads(text or b""), dict)
+        return isinstance(msgspec.json.decode(text or b""), dict)
     except (ValueError, RecursionError):
         return False
 

@@ -4,15 +4,13 @@ The kubelet keeps 4,096 bytes of a termination message, so a result is shortened
 (``shorten.STEPS``); where it fits it is whole.
 """
 
-import json
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from smtpprobe.charset import safe
 from smtpprobe.model import SCHEMA_VERSION, ProbeRequest, ProbeResult, Value
-from smtpprobe.shorten import STEPS
 
 MESSAGE_LIMIT: Final = 3500
 MAX_RESULT: Final = 256 * 1024  # more than the largest uncut result; what is longer was not written by a probe
@@ -34,7 +32,12 @@ class ResultUnreadable(UnreadableError):  # noqa: N818 - the reason's own word
 
 def ascii_json(value: object) -> bytes:
     r"""Return one line of ASCII JSON; a lone surrogate is escaped (API servers would alter it silently)."""
-    return json.dumps(_clean(msgspec.to_builtins(value), _no_surrogates), separators=(",", ":")).encode("ascii")
+    plain = msgspec.to_builtins(value)
+    try:
+        encoded = msgspec.json.encode(plain)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_clean(plain, _no_surrogates))
+    return re.sub(r"[^ -~]", _escaped, encoded.decode("utf-8")).encode("ascii")
 
 
 def encode_request(request: ProbeRequest) -> bytes:
@@ -55,6 +58,8 @@ def encode_result(result: ProbeResult, limit: int | None = MESSAGE_LIMIT) -> byt
     encoded = ascii_json(_versioned(result))
     if limit is None or len(encoded) <= limit:
         return encoded
+    from smtpprobe.shorten import STEPS  # by need: most results fit
+
     for shorten in STEPS:
         result = msgspec.structs.replace(shorten(result), truncated=True)
         encoded = ascii_json(_versioned(result))
@@ -85,7 +90,7 @@ def _decode(raw: bytes | str, kind: type[T], error: type[UnreadableError], name:
     try:
         document = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError) as problem:
-        raise error(f"The {name} is no JSON document ({safe(str(problem))}).") from None
+        raise error(f"The {name} is no JSON document ({_safe(str(problem))}).") from None
     version = document.get("schemaVersion", SCHEMA_VERSION) if isinstance(document, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise error(
@@ -93,10 +98,10 @@ def _decode(raw: bytes | str, kind: type[T], error: type[UnreadableError], name:
             "give operator and probe image the same version."
         )
     try:
-        return msgspec.convert(_clean(document, safe), kind)
+        return msgspec.convert(_clean(document, _safe), kind)
     except (msgspec.ValidationError, RecursionError) as problem:
         raise error(
-            f"The {name} does not follow schemaVersion {SCHEMA_VERSION} ({safe(str(problem))[:200]})."
+            f"The {name} does not follow schemaVersion {SCHEMA_VERSION} ({_safe(str(problem))[:200]})."
         ) from None
 
 
@@ -108,5 +113,16 @@ def _clean(value: Any, text: Callable[[str], str]) -> Any:
     return [_clean(item, text) for item in value] if isinstance(value, list | tuple) else value
 
 
+def _escaped(char: re.Match[str]) -> str:
+    units = char[0].encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def _safe(text: str) -> str:
+    from smtpprobe.charset import safe  # by need: its tables cost a pod's start, and ASCII needs none
+
+    return safe(text)
+
+
 def _no_surrogates(text: str) -> str:
-    return "".join(safe(char) if "\ud800" <= char <= "\udfff" else char for char in text)
+    return "".join(_safe(char) if "\ud800" <= char <= "\udfff" else char for char in text)

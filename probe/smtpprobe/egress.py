@@ -42,10 +42,11 @@ _NETS: Final = (*_NETS4, "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
 _INTERNAL: Final = tuple(ipaddress.ip_network(net) for net in _NETS)
 _CODE: Final = re.compile(r"\s*[2-5]\d\d[ -]")
 _TOKEN: Final = re.compile(r"[\[\]()]|[^\s\[\](),;]+")
+# Compiled when first asked: they are for refusals, and most sessions pass.
 _QUOTED: Final = (  # best first; each captures what may be an address
-    re.compile(r"(?<!@)\[\s*(?:IPv6:)?([0-9A-Fa-f:.]+)(?:\s+\d+)?\s*\]", re.IGNORECASE),
-    re.compile(r"\b(?:ip|address|client|host|from|source)\s*[:=(]?\s*(?:IPv6:)?([0-9A-Fa-f:.]{3,})", re.IGNORECASE),
-    re.compile(r"(?<![\w.:@\[-])(?:IPv6:)?([0-9A-Fa-f:.]{3,})(?![\w@-])", re.IGNORECASE),
+    r"(?i:(?<!@)\[\s*(?:IPv6:)?([0-9A-Fa-f:.]+)(?:\s+\d+)?\s*\])",
+    r"(?i:\b(?:ip|address|client|host|from|source)\s*[:=(]?\s*(?:IPv6:)?([0-9A-Fa-f:.]{3,}))",
+    r"(?i:(?<![\w.:@\[-])(?:IPv6:)?([0-9A-Fa-f:.]{3,})(?![\w@-]))",
 )
 
 
@@ -106,7 +107,7 @@ def from_reply(
     if own_helo:
         text = text.replace(own_helo, " ")
     for pattern in _QUOTED:
-        for hit in pattern.finditer(text):
+        for hit in re.finditer(pattern, text):
             ip = _address(hit[1].rstrip(".:"))
             if ip is None or str(ip) == server_ip or (server_is_public and _internal(ip)):
                 continue
@@ -197,12 +198,10 @@ _ADDRESS_CAUSES: Final = frozenset(
     {Reason.EGRESS_IP_NOT_AUTHORIZED, Reason.EGRESS_IP_BLOCKLISTED, Reason.REVERSE_DNS_MISSING}
 )
 _RELAY_CAUSES: Final = frozenset({Reason.RELAY_DENIED, Reason.EGRESS_IP_NOT_AUTHORIZED})
-_NAMES_US: Final = re.compile(
-    r"\b(?:client host|(?:your|sending|connecting|source) (?:ip|host|server|address|mail server))\b", re.IGNORECASE
-)
-_RATE: Final = re.compile(r"rate.?limit|too many|too much|try again later|temporarily deferred|busy", re.IGNORECASE)
+_NAMES_US: Final = r"(?i:\b(?:client host|(?:your|sending|connecting|source) (?:ip|host|server|address|mail server))\b)"
+_RATE: Final = r"(?i:rate.?limit|too many|too much|try again later|temporarily deferred|busy)"
 # Google's Workspace relay says so also where the address is right and the sender's domain or the EHLO name is not.
-_IDENTITY: Final = re.compile(r"invalid credentials for relay|mail relay denied", re.IGNORECASE)
+_IDENTITY: Final = r"(?i:invalid credentials for relay|mail relay denied)"
 
 
 def finding(facts: EgressFacts) -> EgressFinding:
@@ -215,8 +214,8 @@ def _decide(facts: EgressFacts) -> _Answer:
     reason = facts.verdict.reason if facts.verdict else None
     reply = _reply(facts)
     refusal = " ".join(reply.lines) if reply else ""
-    identity = _IDENTITY.search(refusal) is not None
-    rate_limit = 400 <= _refusing_code(facts) < 500 and _RATE.search(refusal) is not None
+    identity = refusal != "" and re.search(_IDENTITY, refusal) is not None
+    rate_limit = 400 <= _refusing_code(facts) < 500 and re.search(_RATE, refusal) is not None
     if reason in _ADDRESS_CAUSES and not identity and not rate_limit and _names_us(refusal, facts):
         return _Answer(ConditionStatus.FALSE, EgressReason.SERVER_NAMED_IP)
     if reason in _RELAY_CAUSES or (identity and reason is not None):
@@ -286,7 +285,7 @@ def _names_us(refusal: str, facts: EgressFacts) -> bool:
     public = facts.server_ip is not None and is_public(facts.server_ip)
     known = any(address.rank.startswith("A") and address.ip in refusal for address in facts.addresses)
     quoted = from_reply(refusal, facts.helo_name, public, facts.server_ip)
-    return known or bool(_NAMES_US.search(refusal)) or quoted is not None
+    return known or bool(re.search(_NAMES_US, refusal)) or quoted is not None
 
 
 def _transient(facts: EgressFacts) -> bool:

@@ -1,75 +1,23 @@
-"""The process in the probe pod: request from the environment, Secret from a mount, verdict to the termination message.
+"""The process in the probe pod: ``python -m smtpprobe.pod``, exit 0 whenever there is a verdict, 1 where it broke.
 
-``python -m smtpprobe.pod``: exit 0 whenever there is a verdict, 1 where the prober itself broke. Standard output has
-one ASCII JSON line a stage, with what was said in it. SIGTERM ends the session and writes what there is.
+It lives for a session. So garbage is not collected (its imports would be searched several times: a tenth of the
+start), and at the end the kernel takes back at once what the interpreter would take apart piece by piece.
 """
 
-import asyncio
-import json
+import gc
 import os
-import signal
 import sys
-from pathlib import Path
-
-import msgspec
-
-from smtpprobe import codec, credentials, tls
-from smtpprobe.model import ProbeRequest, ProbeResult, StageResult, TranscriptLine, Verdict
-from smtpprobe.redact import shorten_local_parts
-from smtpprobe.session import probe
-from smtpprobe.summary import cut
-from smtpprobe.vocabulary import Outcome, Reason
-
-REQUEST_VARIABLE = "SMTPPROBE_REQUEST"
-TERMINATION_VARIABLE = "SMTPPROBE_TERMINATION_LOG"
-TERMINATION_LOG = "/dev/termination-log"
 
 
 def main() -> int:
-    """Run one request and write its result."""
-    try:
-        request = codec.decode_request(os.environ.get(REQUEST_VARIABLE, ""))
-    except codec.RequestUnreadable as problem:
-        result = _cannot_run(Reason.SPEC_INVALID, f"{problem} ({REQUEST_VARIABLE})")
-    else:
-        result = asyncio.run(_run(request))
-    Path(os.environ.get(TERMINATION_VARIABLE, TERMINATION_LOG)).write_bytes(codec.encode_result(result))
-    return 0
+    """Run the request of the environment and write its result."""
+    gc.disable()
+    from smtpprobe import in_pod
 
-
-async def _run(request: ProbeRequest) -> ProbeResult:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    found = credentials.read(request.credentials, request.host) if request.credentials is not None else None
-    if isinstance(found, credentials.Problem):
-        return _cannot_run(found.reason, found.message)
-    log = _Log()
-    return await probe(request, found, on_stage=log.stage, on_line=log.line, stop=stop)
-
-
-def _cannot_run(reason: Reason, sentence: str) -> ProbeResult:
-    now = tls.utc_now()
-    verdict = Verdict(reason=reason, rule="run:cannot")
-    return ProbeResult(outcome=Outcome.ERROR, started_at=now, finished_at=now, verdict=verdict, message=cut(sentence))
-
-
-class _Log:
-    """Collect the lines of a stage and print them with it."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def line(self, line: TranscriptLine) -> None:
-        self._lines.append(f"{line.at_ms} {line.who}: {shorten_local_parts(line.text)}")
-
-    def stage(self, entry: StageResult) -> None:
-        raw = msgspec.to_builtins(entry)
-        raw.pop("reply", None)
-        if "recipient" in raw:
-            raw["recipient"] = shorten_local_parts(raw["recipient"])
-        print(json.dumps(raw | {"said": self._lines}), flush=True)
-        self._lines = []
+    return in_pod.main()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)

@@ -12,10 +12,11 @@ from the search while its first half stays.
 """
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
+
+import msgspec
 
 from smtpprobe.credentials import Credentials
 from smtpprobe.vocabulary import Note, Stage
@@ -195,8 +196,14 @@ def _spellings(password: str, raw: bytes) -> Iterator[bytes]:
     yield _percent(raw, b" ").replace(b" ", b"+")
     yield "".join(f"%{byte:02x}" for byte in raw).encode()
     text = raw.decode("utf-8", "replace")
-    for escaped in (_html(text), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
-        yield escaped.encode()
+    yield _html(text).encode()
+    if text.isascii() and "\x7f" not in text:
+        yield msgspec.json.encode(text)[1:-1]
+    else:
+        import json  # by need: few passwords are not ASCII
+
+        yield json.dumps(text)[1:-1].encode()
+        yield json.dumps(text, ensure_ascii=False)[1:-1].encode()
     yield re.sub(rb'(["\\])', rb"\\\1", raw)
     yield _NOT_QUOTED_PRINTABLE.sub(lambda hit: b"=%02x" % hit[0][0], raw)
 

@@ -6,7 +6,6 @@ SES developer guide, "Obtaining Amazon SES SMTP credentials by converting existi
 
 import base64
 import binascii
-import hmac
 import re
 from typing import Final, NamedTuple
 
@@ -15,12 +14,12 @@ SECRET_LENGTH: Final = 40
 _VERSION: Final = b"\x04"
 _CHAIN: Final = ("11111111", None, "ses", "aws4_request", "SendRawEmail")  # None is the region's place
 _REGION: Final = r"[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}"
-_ENDPOINT: Final = re.compile(
-    rf"(?:email-smtp(?P<fips>-fips)?\.(?P<region>{_REGION})"
-    rf"|[a-z0-9-]{{1,63}}\.email-smtp(?:-fips)?\.(?P<vpce>{_REGION})\.vpce)\.amazonaws\.com(?:\.cn)?\.?",
-    re.IGNORECASE,
+# Compiled when first asked: every login passes here, few with an IAM secret.
+_ENDPOINT: Final = (
+    rf"(?i:(?:email-smtp(?P<fips>-fips)?\.(?P<region>{_REGION})"
+    rf"|[a-z0-9-]{{1,63}}\.email-smtp(?:-fips)?\.(?P<vpce>{_REGION})\.vpce)\.amazonaws\.com(?:\.cn)?\.?)"
 )
-_SECRET: Final = re.compile(rf"[A-Za-z0-9+/]{{{SECRET_LENGTH}}}")
+_SECRET: Final = rf"[A-Za-z0-9+/]{{{SECRET_LENGTH}}}"
 
 
 class Endpoint(NamedTuple):
@@ -33,7 +32,7 @@ class Endpoint(NamedTuple):
 
 def endpoint(host: str) -> Endpoint | None:
     """Recognise ``email-smtp[-fips].REGION.amazonaws.com[.cn]`` and the names of VPC endpoints; else None."""
-    found = _ENDPOINT.fullmatch(host.strip())
+    found = re.fullmatch(_ENDPOINT, host.strip())
     if found is None:
         return None
     return Endpoint(
@@ -59,7 +58,8 @@ def is_smtp_password(password: str) -> bool:
 
 def is_iam_secret(password: str) -> bool:
     """Tell whether a password has the shape of an IAM secret access key; blanks around it do not hide it."""
-    return _SECRET.fullmatch(password.strip()) is not None
+    bare = password.strip()
+    return len(bare) == SECRET_LENGTH and re.fullmatch(_SECRET, bare) is not None
 
 
 def pasted_secret(password: str, *hosts: str | None) -> Endpoint | None:
@@ -78,6 +78,8 @@ def smtp_password(secret: str, region: str) -> str:
     Keys of HMAC-SHA256 in turn: ``AWS4`` and the secret, over a fixed date; each result keys the next, over region,
     service, terminal word and message.
     """
+    import hmac  # by need: no session derives one
+
     key = ("AWS4" + secret).encode("utf-8", "surrogateescape")
     for part in _CHAIN:
         key = hmac.digest(key, (region if part is None else part).encode("ascii"), "sha256")

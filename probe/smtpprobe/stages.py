@@ -12,7 +12,6 @@ import ssl
 from typing import NamedTuple
 
 from smtpprobe import faults, message, tls
-from smtpprobe.classify import SessionFacts, classify
 from smtpprobe.clock import Clock
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
 from smtpprobe.faults import Fault, fault
@@ -324,11 +323,10 @@ class Stages:
             detail = f"{heard.code} is no answer to this command"
             self.talk.alive = False
             return fault(Reason.PROTOCOL_ERROR, "unexpected-code", detail, reply=heard.reply)
-        return Fault(classify(stage, heard.text, self._facts()), "", heard.reply)
+        from smtpprobe.classify import SessionFacts, classify  # by need: a session that passes has no refusal
 
-    def _facts(self) -> SessionFacts:
         envelope = self.request.envelope
-        return SessionFacts(
+        facts = SessionFacts(
             host=self.request.host,
             banner=self.banner,
             mode=self.mode,
@@ -339,6 +337,7 @@ class Stages:
             mail_from=envelope.mail_from if envelope else None,
             rcpt_to=envelope.rcpt_to if envelope else (),
         )
+        return Fault(classify(stage, heard.text, facts), "", heard.reply)
 
 
 def _not_connected(failures: dict[str, NotConnected]) -> Fault:

@@ -149,9 +149,9 @@ def test_allowed_hosts_comes_before_everything(tmp_path):
 def test_rotation_in_mid_read_gives_one_generation(tmp_path, monkeypatch):
     """When the kubelet swaps ..data between two reads, the pair comes whole from one generation."""
     files = mount(tmp_path, {"username": b"old", "password": b"old-password"})
-    real, calls = Path.read_bytes, []
+    real, calls = credentials.bytes_of, []
 
-    def rotate_after_first(path: Path) -> bytes:
+    def rotate_after_first(path: str) -> bytes:
         value = real(path)
         if not calls:
             new = tmp_path / "..2026_11_22_10_05_00.2"
@@ -167,7 +167,7 @@ def test_rotation_in_mid_read_gives_one_generation(tmp_path, monkeypatch):
         calls.append(path)
         return value
 
-    monkeypatch.setattr(Path, "read_bytes", rotate_after_first)
+    monkeypatch.setattr(credentials, "bytes_of", rotate_after_first)
     assert credentials.read(files, "h") == Credentials("new", "new-password")
 
 
