@@ -101,6 +101,7 @@ class Spec(SpecValue, frozen=True, kw_only=True):
     mode: Mode
     credentials_secret_ref: SecretRef | None = None
     allow_plaintext_auth: bool = False
+    try_username_variants: bool = False
     mechanism: Mechanism = Mechanism.AUTO
     tls: TlsSpec = TlsSpec()
     helo_name: Annotated[str, Meta(max_length=253)] | None = None

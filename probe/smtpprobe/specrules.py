@@ -164,7 +164,18 @@ def _across(spec: dict[str, Any]) -> Iterator[Problem]:
         )
     if spec.get("mechanism", "auto") != "auto" and not login:
         yield Problem("spec.mechanism", "a mechanism belongs to a login: add spec.credentialsSecretRef, or write auto")
+    yield from _variants(spec, login=login, plain=plain)
     yield from _often(spec.get("schedule", {}), minimum(login=login, envelope=envelope, message=depth == "message"))
+
+
+def _variants(spec: dict[str, Any], *, login: bool, plain: bool) -> Iterator[Problem]:
+    field = "spec.tryUsernameVariants"
+    if spec.get("tryUsernameVariants") and not login:
+        said = "a user name belongs to a login: add spec.credentialsSecretRef, or remove tryUsernameVariants"
+        yield Problem(field, said)
+    if spec.get("tryUsernameVariants") and plain:
+        said = "write mode starttls or smtps, or remove tryUsernameVariants"
+        yield Problem(field, f"a second login is never sent in plaintext: {said}")
 
 
 def minimum(*, login: bool, envelope: bool, message: bool) -> int:

@@ -85,6 +85,7 @@ def _undone(case: Case, other: dict[tuple[str, ...], Any]) -> bool:
         "depth-message-without-envelope": ("envelope",),
         "depth-message-without-recipient": ("envelope", "to"),
         "depth-message-sender-alone": ("envelope", "to"),
+        "try-variants-without-login": ("credentialsSecretRef",),
         "time-zone-without-cron": ("schedule", "cron"),
         "ca-kind-missing": ("tls", "caRef", "kind"),
         "ca-name-missing": ("tls", "caRef", "name"),
