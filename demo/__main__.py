@@ -16,6 +16,7 @@ from demo.servers import Certificates, Ports, make_certificates, running
 from smtpprobe import spec as specs
 from smtpprobe.report import from_status
 from smtpprobe.resource import decode_status
+from smtpprobe.usage import colour_wanted, terminal_width
 
 SHOWN = "relay-ip-not-registered"
 GOOD = "all-as-it-should-be"
@@ -129,9 +130,8 @@ def show(probes: Path, metrics: str) -> None:
     """Print one whole diagnosis and six metric lines."""
     resource = yaml.safe_load((probes / f"{SHOWN}.status.yaml").read_text())
     spec = specs.parse(resource["spec"]).spec
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(f"\nOne of them whole, as `smtpprobe explain {SHOWN}.status.yaml` prints it from the status alone:\n")
-    print(from_status(decode_status(resource["status"]), spec, colour=colour))
+    print(from_status(decode_status(resource["status"]), spec, colour=colour_wanted(), width=terminal_width()))
     print("\nThe same for Prometheus:\n")
     lines = metrics.splitlines()
     for metric, labels in METRIC_LINES:

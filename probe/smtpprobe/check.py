@@ -17,7 +17,7 @@ from smtpprobe.credentials import Credentials
 from smtpprobe.model import ProbeRequest, ProbeResult, StageResult, TranscriptLine
 from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report
 from smtpprobe.session import probe
-from smtpprobe.usage import UsageError, colour_wanted
+from smtpprobe.usage import UsageError, colour_wanted, terminal_width
 from smtpprobe.vocabulary import Mode, StageOutcome
 
 STANDS_FOR = {25: Mode.PLAIN, 465: Mode.SMTPS, 2465: Mode.SMTPS}
@@ -176,6 +176,7 @@ def show(options: argparse.Namespace, reports: tuple[Report, ...]) -> None:
         from smtpprobe.report import text
 
         for one in reports:
-            print(text(one.result, one.request, lang=options.lang, colour=colour_wanted(), transcript=one.transcript))
+            look: dict[str, Any] = {"colour": colour_wanted(), "width": terminal_width()}
+            print(text(one.result, one.request, lang=options.lang, transcript=one.transcript, **look))
     else:
         print(FORMATS[output](reports))

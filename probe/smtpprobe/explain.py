@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from smtpprobe import report
 from smtpprobe.advice import OWNERS, AdviceFacts, Lang, advise, cut, more, ses_region
 from smtpprobe.classify import SessionFacts, classify, quoted_address
 from smtpprobe.evidence import result_of
+from smtpprobe.layout import WIDTH, paragraphs
 from smtpprobe.model import ProbeRequest, ProbeResult
 from smtpprobe.resource import decode_status
 from smtpprobe.unwrap import stage_said, unwrap
@@ -123,31 +125,45 @@ def explain_batch(lines: Iterable[str], lang: Lang = "en") -> Iterator[dict[str,
                 yield {"error": str(error)}
 
 
-def explain_text(what: str, stage: str | None = None, lang: Lang = "en", *, colour: bool = False) -> str:
-    """Explain a reason, a result or SmtpProbe as JSON, or a reply or error text; the answer is for a terminal."""
+def explain_text(
+    what: str,
+    stage: str | None = None,
+    lang: Lang = "en",
+    *,
+    colour: bool = False,
+    width: int | None = None,
+    now: datetime | None = None,
+) -> str:
+    """Explain a reason, a result or SmtpProbe as JSON, or a reply or error text; the answer is for a terminal.
+
+    ``width`` and ``now``: see ``report.text``.
+    """
     what = what.strip()
     with contextlib.suppress(ValueError):
-        return _explain_reason(Reason(what), lang)
+        return _explain_reason(Reason(what), lang, width)
     if what.startswith("{"):
         with contextlib.suppress(json.JSONDecodeError):
-            return explain_result(json.loads(what), lang, colour=colour)
+            return explain_result(json.loads(what), lang, colour=colour, width=width, now=now)
     where = stage_of(stage, what)
     verdict = classify(where, what)
     lines = [f"{verdict.reason} ({verdict.confidence:.0%}) @ {where}"]
     lines += [f"  or {a.reason} ({a.confidence:.0%})" for a in verdict.alternatives]
     known = _advice_facts(where, what, SessionFacts(), verdict.rule)
-    return "\n".join([*lines, *_who_and_what(verdict.reason, known, lang)])
+    return "\n".join([*lines, *_who_and_what(verdict.reason, known, lang, width)])
 
 
-def explain_result(raw: Any, lang: Lang = "en", *, colour: bool = False) -> str:
+def explain_result(
+    raw: Any, lang: Lang = "en", *, colour: bool = False, width: int | None = None, now: datetime | None = None
+) -> str:
     """Explain a parsed object: a SmtpProbe, a status, a result, or the output of ``check --output json``."""
     if not isinstance(raw, dict):
         raise UnreadableError("not an object: give a result, a status or a SmtpProbe")
     if "status" in raw and not isinstance(raw["status"], str):
-        return report.from_status(decode_status(raw["status"]), _spec(raw.get("spec")), lang=lang, colour=colour)
+        status, spec = decode_status(raw["status"]), _spec(raw.get("spec"))
+        return report.from_status(status, spec, lang=lang, colour=colour, width=width, now=now)
     if "conditions" in raw:
-        return report.from_status(decode_status(raw), lang=lang, colour=colour)
-    return report.text(_result(raw), _request(raw), lang=lang, colour=colour)
+        return report.from_status(decode_status(raw), lang=lang, colour=colour, width=width, now=now)
+    return report.text(_result(raw), _request(raw), lang=lang, colour=colour, width=width, now=now)
 
 
 def _parts(raw: Any) -> tuple[ProbeRequest | None, ProbeResult | None]:
@@ -226,14 +242,16 @@ def _advice_facts(stage: Stage, text: str, facts: SessionFacts, rule: str) -> Ad
     )
 
 
-def _explain_reason(reason: Reason, lang: Lang) -> str:
-    return "\n".join([f"{reason} ({REASONS[reason].group})", *_who_and_what(reason, AdviceFacts(), lang)])
+def _explain_reason(reason: Reason, lang: Lang, width: int | None) -> str:
+    told = _who_and_what(reason, AdviceFacts(), lang, width)
+    return "\n".join([f"{reason} ({REASONS[reason].group})", *told])
 
 
-def _who_and_what(reason: Reason, facts: AdviceFacts, lang: Lang) -> list[str]:
+def _who_and_what(reason: Reason, facts: AdviceFacts, lang: Lang, width: int | None) -> list[str]:
     advice = advise(reason, facts, lang, pointer=False)
     who = {"en": "Who must act", "ko": "조치할 사람"}[lang]
-    return ["", f"{who}: {OWNERS[lang][REASONS[reason].owner]}", "", *report.wrapped([advice.text, more(reason, lang)])]
+    told = paragraphs([advice.text, more(reason, lang)], width or WIDTH)
+    return ["", f"{who}: {OWNERS[lang][REASONS[reason].owner]}", "", *told]
 
 
 def _spec(raw: Any) -> Any:

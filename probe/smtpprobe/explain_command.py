@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from smtpprobe import explain as explaining
 from smtpprobe.advice import Lang
 from smtpprobe.output import Output
-from smtpprobe.usage import USAGE_ERROR, UsageError, colour_wanted
+from smtpprobe.usage import USAGE_ERROR, UsageError, colour_wanted, terminal_width
 from smtpprobe.vocabulary import Reason
 
 
@@ -32,9 +33,10 @@ def explain(options: argparse.Namespace) -> int:
 
 
 def _text(found: str | dict[str, Any], options: argparse.Namespace) -> str:
+    look: dict[str, Any] = {"colour": colour_wanted(), "width": terminal_width(), "now": datetime.now(UTC)}
     if isinstance(found, dict):
-        return explaining.explain_result(found, options.lang, colour=colour_wanted())
-    return explaining.explain_text(found, options.stage, options.lang, colour=colour_wanted())
+        return explaining.explain_result(found, options.lang, **look)
+    return explaining.explain_text(found, options.stage, options.lang, **look)
 
 
 def _object(found: str | dict[str, Any], options: argparse.Namespace) -> str:

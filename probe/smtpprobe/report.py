@@ -4,8 +4,6 @@ Everything here comes from a ``ProbeResult``, or from a status alone, hours late
 already sanitized; ``charset.readable`` shows its letters.
 """
 
-import textwrap
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -13,92 +11,26 @@ import msgspec
 
 from smtpprobe.advice import OWNERS, SHAPES, AdviceFacts, Lang, advise, failed_stage, more, utc
 from smtpprobe.charset import readable
-from smtpprobe.evidence import result_of
+from smtpprobe.evidence import outage_result, result_of
+from smtpprobe.issuers import compare
+from smtpprobe.layout import WIDTH, columns, fit, paragraphs
 from smtpprobe.model import Certificate, ProbeRequest, ProbeResult, StageResult, TlsFacts, TranscriptLine
-from smtpprobe.resource import Spec, Status
+from smtpprobe.report_words import HEADS, PROOF, TLS
+from smtpprobe.resource import Outage, SeenCertificate, Spec, Status
 from smtpprobe.runs import run_digest
+from smtpprobe.summary import EXPIRES_SOON
 from smtpprobe.vocabulary import (
     REASONS,
     ConditionType,
     EgressMethod,
     Outcome,
+    Owner,
     StageOutcome,
     StateReason,
 )
 
-__all__ = ["evidence", "from_status", "text", "wrapped"]
+__all__ = ["evidence", "from_status", "text"]
 
-WIDTH = 100
-_HEADS: dict[Lang, dict[str, str]] = {
-    "en": {
-        "also": "also possible",
-        "stages": "STAGES",
-        "said": "THE SERVER SAID",
-        "who": "WHO MUST ACT",
-        "todo": "WHAT TO DO",
-        "proof": "FOR THE MAIL ADMIN",
-        "tls": "TLS",
-        "egress": "EGRESS",
-        "experiments": "EXPERIMENTS",
-        "notes": "NOTES",
-        "transcript": "TRANSCRIPT",
-        "history": "HISTORY",
-        "none": "No finished run is in this status yet.",
-    },
-    "ko": {
-        "also": "다른 가능성",
-        "stages": "단계",
-        "said": "서버의 응답",
-        "who": "조치할 사람",
-        "todo": "조치 방법",
-        "proof": "메일 관리자에게 보낼 내용",
-        "tls": "TLS",
-        "egress": "출구 주소",
-        "experiments": "추가 실험",
-        "notes": "참고",
-        "transcript": "대화 기록",
-        "history": "실행 이력",
-        "none": "이 상태에는 아직 끝난 실행이 없습니다.",
-    },
-}
-_PROOF: dict[Lang, dict[str, str]] = {
-    "en": {
-        "intro": "Please look up this SMTP session in the server's log:",
-        "time": "time",
-        "server": "server",
-        "client": "client",
-        "helo": "EHLO name",
-        "login": "login",
-        "envelope": "envelope",
-        "stopped": "stopped at",
-        "reply": "reply",
-        "unseen": "address not named by the server",
-        "port": "local port",
-        "seen": "as the server named it",
-        "accepted": "accepted",
-        "refused": "refused",
-        "unanswered": "sent, not answered",
-        "unsent": "none sent",
-    },
-    "ko": {
-        "intro": "아래 SMTP 세션을 서버 로그에서 확인해 주시기 바랍니다.",
-        "time": "시각",
-        "server": "서버",
-        "client": "클라이언트",
-        "helo": "EHLO 이름",
-        "login": "로그인",
-        "envelope": "봉투",
-        "stopped": "중단 단계",
-        "reply": "응답",
-        "unseen": "서버가 주소를 밝히지 않음",
-        "port": "로컬 포트",
-        "seen": "서버가 밝힌 주소",
-        "accepted": "성공",
-        "refused": "거절됨",
-        "unanswered": "보냈으나 응답 없음",
-        "unsent": "보내지 않음",
-    },
-}
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 
@@ -120,9 +52,14 @@ def text(
     colour: bool = False,
     transcript: Sequence[TranscriptLine] = (),
     now: datetime | None = None,
+    width: int | None = None,
 ) -> str:
-    """Return the whole diagnosis of one result for a terminal; ``now`` (default: the run's end) counts days left."""
-    paint, heads = _Paint(colour), _HEADS[lang]
+    """Return the whole diagnosis of one result; ``now`` (default: the run's end) counts days left.
+
+    ``width``: of a terminal, which no line exceeds. Without it prose has 100 columns, and what was said stays whole.
+    """
+    paint, heads = _Paint(colour), HEADS[lang]
+    prose = (width or WIDTH) - 2
     blocks = [_headline(result, request, paint, lang)]
     blocks.append(_block(paint(heads["stages"], "bold"), (_row(stage, paint) for stage in result.stages)))
     failed = failed_stage(result)
@@ -131,7 +68,7 @@ def text(
     if result.verdict is not None:
         reason = result.verdict.reason
         advice = advise(reason, AdviceFacts.of(request, result), lang, pointer=False)
-        told = wrapped([advice.text, more(reason, lang)])
+        told = paragraphs([advice.text, more(reason, lang)], prose)
         blocks.append(_block(paint(heads["who"], "bold"), [OWNERS[lang][REASONS[reason].owner]]))
         blocks.append(_block(paint(heads["todo"], "bold"), told))
     if result.outcome is Outcome.FAILED:
@@ -140,15 +77,15 @@ def text(
         blocks.append(_block(paint(heads["tls"], "bold"), _tls_lines(result.tls, now or result.finished_at, lang)))
     blocks.append(_block(paint(heads["egress"], "bold"), _egress_lines(result)))
     experiments = [f"{e.name}: {e.showed}" + (f" → {e.decided}" if e.decided else "") for e in result.experiments]
-    blocks.append(_block(paint(heads["experiments"], "bold"), wrapped(experiments)))
+    blocks.append(_block(paint(heads["experiments"], "bold"), paragraphs(experiments, prose)))
     blocks.append(_block(paint(heads["notes"], "bold"), [", ".join(result.notes)] if result.notes else []))
     blocks.append(_block(paint(heads["transcript"], "bold"), (_spoken(line, paint) for line in transcript)))
-    return "\n\n".join(filter(None, blocks))
+    return _joined(blocks, width)
 
 
 def evidence(result: ProbeResult, request: ProbeRequest | None, lang: Lang = "en") -> str:
     """Return what a mail admin needs to find the session in a log, for a mail or a ticket; no credentials in it."""
-    words, facts = _PROOF[lang], AdviceFacts.of(request, result)
+    words, facts = PROOF[lang], AdviceFacts.of(request, result)
     rows: list[tuple[str, str | None]] = [(words["time"], f"{utc(result.started_at)} ~ {utc(result.finished_at)}")]
     if facts.host:
         address = f" [{result.server_ip}]" if result.server_ip else ""
@@ -169,8 +106,8 @@ def evidence(result: ProbeResult, request: ProbeRequest | None, lang: Lang = "en
         rows.append((words["stopped"], failed.stage.value + (" (TLS)" if failed.after_tls else "")))
         said = [*_reply_lines(failed), *([failed.detail] if failed.detail else [])]
         rows += [(words["reply"] if not number else "", line) for number, line in enumerate(said)]
-    width = max(_columns(name) for name, _ in rows) + 2
-    lines = [f"  {name}{' ' * (width - _columns(name))}{value}" for name, value in rows if value]
+    width = max(columns(name) for name, _ in rows) + 2
+    lines = [f"  {name}{' ' * (width - columns(name))}{value}" for name, value in rows if value]
     return "\n".join([words["intro"], *lines])
 
 
@@ -182,16 +119,19 @@ def from_status(
     lang: Lang = "en",
     colour: bool = False,
     now: datetime | None = None,
+    width: int | None = None,
 ) -> str:
-    """Return the diagnosis from a status alone: each location's last result, the conditions, the history.
+    """Return the diagnosis from a status alone: each location's last result, the conditions, issuers, history.
 
-    ``request`` (or ``spec``, for host, port and mode) names what the status does not hold.
+    ``request`` (or ``spec``, for host, port and mode) names what the status does not hold; ``now`` and ``width`` as in
+    ``text``.
     """
-    paint, heads = _Paint(colour), _HEADS[lang]
+    paint, heads = _Paint(colour), HEADS[lang]
     blocks = []
     ready = next((c for c in status.conditions if c.type is ConditionType.READY), None)
     if ready is not None:
         blocks.append(f"{paint('Ready=' + ready.status, 'bold')} {ready.reason}  {ready.message}".rstrip())
+    blocks += _present(status, paint, lang, (width or WIDTH) - 2)
     asked, named = run_digest(spec) if spec is not None else "", request
     if request is None and spec is not None:
         request = _request_of(spec)
@@ -203,19 +143,19 @@ def from_status(
         blocks.append(paint(f"── {at}, {utc(location.finished_at)}", "dim"))
         # The answer to an earlier spec came perhaps from another host: its proof must not carry this one's name.
         of_this = asked in ("", location.spec_digest)
-        blocks.append(text(result, request if of_this else named, lang=lang, colour=colour, now=now))
+        known = request if of_this else named
+        blocks.append(text(result, known, lang=lang, colour=colour, now=now, width=width))
     if not any(result for _, result in results):
         blocks.append(heads["none"])
-        if status.advice is not None:
-            blocks.append(_block(paint(heads["who"], "bold"), [status.advice.owner]))
-            blocks.append(_block(paint(heads["todo"], "bold"), wrapped([status.advice.text])))
+    blocks.append(_block(paint(heads["certificates"], "bold"), _issuers(status.certificates, lang)))
+    blocks.append(_block(paint(heads["outages"], "bold"), (_outage(row, lang) for row in status.outages)))
     rows = [
         f"{utc(entry.at)}  {entry.outcome:7}{entry.reason}"
         + (f" ({entry.stage}{f' {entry.code}' if entry.code else ''})" if entry.stage else "")
         for entry in status.history
     ]
     blocks.append(_block(paint(heads["history"], "bold"), rows))
-    return "\n\n".join(filter(None, blocks))
+    return _joined(blocks, width)
 
 
 # ------------------------------------------------------------------------------------------------------------ pieces
@@ -232,7 +172,7 @@ def _headline(result: ProbeResult, request: ProbeRequest | None, paint: _Paint, 
     line = f"{where}{paint(result.outcome.value, tone)}  {paint(verdict.reason.value, 'bold')}{sure}{stage}"
     if verdict.alternatives:
         others = ", ".join(f"{a.reason} ({a.confidence:.0%})" for a in verdict.alternatives)
-        line += f"\n  {_HEADS[lang]['also']}: {others}"
+        line += f"\n  {HEADS[lang]['also']}: {others}"
     return line
 
 
@@ -271,19 +211,32 @@ def _login(result: ProbeResult, words: dict[str, str], lang: Lang) -> str:
     )
 
 
+def _present(status: Status, paint: _Paint, lang: Lang, prose: int) -> list[str]:
+    """Say who must act where that follows from no session: the last run could not take place, or none did yet."""
+    lost = status.last_run is not None and status.last_run.outcome is Outcome.ERROR
+    if status.advice is None or (status.locations and not lost):
+        return []
+    owner = next((OWNERS[lang][known] for known in Owner if known == status.advice.owner), status.advice.owner)
+    return [
+        _block(paint(HEADS[lang]["who"], "bold"), [owner]),
+        _block(paint(HEADS[lang]["todo"], "bold"), paragraphs([status.advice.text], prose)),
+    ]
+
+
 def _tls_lines(tls: TlsFacts, now: datetime, lang: Lang) -> list[str]:
-    verified = {"en": ("verified", "NOT verified"), "ko": ("검증됨", "검증되지 않음")}[lang][not tls.verified]
+    verified = TLS[lang]["verified" if tls.verified else "unverified"]
     lines = [", ".join(filter(None, (tls.protocol, tls.cipher, verified, *map(str, tls.errors))))]
     for number, certificate in enumerate(tls.chain):
-        lines.append(f"[{number}] {certificate.subject}")
+        lines.append(f"[{number}] {readable(certificate.subject)}")
         lines += [f"    {line}" for line in _certificate_lines(certificate, now, lang)]
     return lines
 
 
 def _certificate_lines(certificate: Certificate, now: datetime, lang: Lang) -> list[str]:
     days = (certificate.not_after - now).days
-    left = f"{days} days left" if lang == "en" else f"{days}일 남음"
-    lines = [f"issuer {certificate.issuer}", f"{utc(certificate.not_before)} ~ {utc(certificate.not_after)} ({left})"]
+    left = TLS[lang]["over" if days < 0 else "soon" if days < EXPIRES_SOON else "days"].format(abs(days))
+    dates = f"{utc(certificate.not_before)} ~ {utc(certificate.not_after)} ({left})"
+    lines = [f"issuer {readable(certificate.issuer)}", dates]
     if certificate.sans:
         lines.append("SAN " + ", ".join(certificate.sans))
     if certificate.key or certificate.sha256:
@@ -291,6 +244,28 @@ def _certificate_lines(certificate: Certificate, now: datetime, lang: Lang) -> l
             " ".join(filter(None, (certificate.key, f"sha256 {certificate.sha256}" if certificate.sha256 else "")))
         )
     return lines
+
+
+def _issuers(known: tuple[SeenCertificate, ...], lang: Lang) -> list[str]:
+    """Tell the certificates of several authorities beside each other, and what that may mean."""
+    found = compare(known, lang)
+    if found is None:
+        return []
+    words, lines = TLS[lang], [found.text]
+    for one in known:
+        end = words["verified"] if one.verified else one.error or words["unverified"]
+        lines.append(f"{readable(one.issuer)}: {end}, {words['runs'].format(one.count)}")
+        nodes = words["on"].format(", ".join(one.nodes)) if one.nodes else ""
+        lines.append("    " + ", ".join(filter(None, (f"{utc(one.first_seen)} ~ {utc(one.last_seen)}", nodes))))
+        lines += [f"    sha256 {one.sha256}"] if one.sha256 else []
+    return lines
+
+
+def _outage(row: Outage, lang: Lang) -> str:
+    words, first = TLS[lang], outage_result(row)
+    until = utc(row.until) if row.until else words["now"]
+    told = f"{utc(row.since)} ~ {until}, {words['runs'].format(row.runs)}: {row.reason}"
+    return f"{told}  {readable(first.message)}" if first is not None and first.message else told
 
 
 def _egress_lines(result: ProbeResult) -> list[str]:
@@ -305,17 +280,9 @@ def _spoken(line: TranscriptLine, paint: _Paint) -> str:
     return f"{mark} {readable(line.text)}"
 
 
-def wrapped(paragraphs: Iterable[str]) -> list[str]:
-    """Return the lines of some paragraphs, 100 columns wide; Korean letters take two."""
-    found: list[str] = []
-    for part in filter(None, paragraphs):
-        width = WIDTH if sum("가" <= letter <= "힣" for letter in part) * 4 < len(part) else WIDTH * 2 // 3
-        found += textwrap.wrap(part, width, break_on_hyphens=False)
-    return found
-
-
-def _columns(text: str) -> int:
-    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+def _joined(blocks: Iterable[str], width: int | None) -> str:
+    whole = "\n\n".join(filter(None, blocks))
+    return whole if width is None else fit(whole, width)
 
 
 def _block(head: str, lines: Iterable[str]) -> str:

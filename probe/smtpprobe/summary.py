@@ -7,6 +7,7 @@ from smtpprobe.model import EgressAddress, ProbeRequest, ProbeResult, StageResul
 from smtpprobe.vocabulary import EgressMethod, Note, Outcome, Stage, StageOutcome
 
 MESSAGE_CHARS = 200
+EXPIRES_SOON = 14  # days left of a certificate that are worth a word
 
 
 def with_egress(
@@ -90,6 +91,7 @@ def _achieved(result: ProbeResult) -> str:
         did = ["EHLO"]
     if result.tls is not None:
         did.append(f"{result.tls.protocol}{'' if result.tls.verified else ' (certificate not verified)'}")
+        did += [f"certificate {words}"] if (words := ends_soon(result)) else []
     if result.auth.succeeded:
         did.append(f"login by {result.auth.mechanism}")
     recipients = sum(entry.stage is Stage.RCPT for entry in result.stages if entry.outcome is StageOutcome.PASSED)
@@ -98,6 +100,18 @@ def _achieved(result: ProbeResult) -> str:
     elif Stage.MAIL in passed:
         did.append(f"sender and {recipients} recipient{'' if recipients == 1 else 's'} accepted")
     return ", ".join(did)
+
+
+def ends_soon(result: ProbeResult) -> str:
+    """Say how long a verified certificate is still good where that is less than two weeks, else nothing.
+
+    Only the server's own: of the rest servers send roots that ended long ago and that nobody needs.
+    """
+    if result.tls is None or not result.tls.verified or not result.tls.chain:
+        return ""
+    end = result.tls.chain[0].not_after
+    days = (end - result.finished_at).days
+    return f"ends in {days} day{'' if days == 1 else 's'} ({end:%Y-%m-%d})" if days < EXPIRES_SOON else ""
 
 
 def cut(text: str) -> str:

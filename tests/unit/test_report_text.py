@@ -8,6 +8,7 @@ import pytest
 
 from smtpprobe import report
 from smtpprobe.evidence import location_of
+from smtpprobe.layout import columns
 from smtpprobe.model import (
     Alternative,
     AuthFacts,
@@ -24,7 +25,7 @@ from smtpprobe.model import (
     TranscriptLine,
     Verdict,
 )
-from smtpprobe.resource import Condition, HistoryEntry, Spec, Status
+from smtpprobe.resource import Advice, Condition, HistoryEntry, LastRun, Outage, SeenCertificate, Spec, Status
 from smtpprobe.runs import run_digest
 from smtpprobe.summary import message
 from smtpprobe.vocabulary import (
@@ -225,3 +226,89 @@ def test_one_line_is_one_line_of_200_characters():
     line = message(msgspec.structs.replace(FAILED, stages=(long,)), REQUEST)
     assert len(line) <= 200
     assert "\n" not in line
+
+
+def told(**fields):
+    return msgspec.structs.replace(status(), **fields)
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_no_line_is_wider_than_the_terminal(lang, width):
+    """Whatever the server said, on a terminal of 60 to 100 columns no line of the report breaks by itself."""
+    long = msgspec.structs.replace(FAILED.stages[2], reply=Reply(code=550, lines=("word " * 60, "x" * 300)))
+    result = msgspec.structs.replace(FAILED, stages=(*FAILED.stages[:2], long))
+    spoken = (TranscriptLine(who="S", at_ms=1, text="250 " + "y" * 200),)
+    for shown in (
+        report.text(result, REQUEST, lang=lang, width=width, transcript=spoken, colour=True),
+        report.from_status(status(result), lang=lang, width=width),
+    ):
+        assert max(map(columns, shown.split("\n"))) <= width
+    assert "y" * 200 in report.text(result, REQUEST, lang=lang, transcript=spoken)
+
+
+@pytest.mark.parametrize(
+    ("days", "words", "korean"),
+    [
+        (30, "(30 days left)", "(30일 남음)"),
+        (9, "(9 days left: renew it now)", "(9일 남음: 지금 갱신해 주십시오)"),
+        (-3, "(ended 3 days ago)", "(3일 전에 만료됨)"),
+    ],
+)
+def test_days_left_are_counted_from_the_day_of_reading(days, words, korean):
+    """A certificate that was good when the session ran may have ended since: the reader's clock counts."""
+    now = LEAF.not_after - timedelta(days=days, hours=1)
+    assert words in report.text(PASSED, REQUEST, now=now)
+    assert korean in report.from_status(status(PASSED), lang="ko", now=now)
+
+
+def test_a_certificate_that_ends_soon_is_told_in_one_line_too():
+    """Where less than two weeks are left, the line for kubectl get says it; else it does not."""
+    soon = msgspec.structs.replace(LEAF, not_after=FAILED.finished_at + timedelta(days=9, hours=1))
+    for leaf, expected in ((soon, True), (LEAF, False)):
+        tls = TlsFacts(protocol="TLSv1.3", verified=True, chain=(leaf,))
+        line = message(msgspec.structs.replace(PASSED, tls=tls), REQUEST)
+        assert ("certificate ends in 9 days (2026-12-01)" in line) is expected
+
+
+def test_the_issuers_of_a_host_stand_beside_each_other():
+    """Where a host showed certificates of two authorities, each is told with nodes and times, and what it may mean."""
+    box = SeenCertificate(
+        issuer="CN=Corp Proxy CA", error="CertificateInvalid", nodes=("node-b",), first_seen=AT, last_seen=AT, count=2
+    )
+    public = SeenCertificate(
+        issuer="CN=R11,O=Example", verified=True, sha256="ab", nodes=("node-a",), first_seen=AT, last_seen=AT
+    )
+    text = report.from_status(told(certificates=(box, public)))
+    for part in (
+        "CERTIFICATES BY ISSUER",
+        "may open TLS",
+        "CN=Corp Proxy CA: CertificateInvalid, 2 runs",
+        "CN=R11,O=Example: verified, 1 runs",
+        "on node-b",
+    ):
+        assert part in text
+    assert "CERTIFICATES" not in report.from_status(told(certificates=(public,)))
+
+
+def test_rows_of_failed_runs_are_told_with_how_they_began():
+    """Each outage has its time, its runs and its reason, with the first failing run's own words where they are kept."""
+    first = msgspec.to_builtins(msgspec.structs.replace(FAILED, message="rcpt: 550 unable to relay"))
+    rows = (
+        Outage(since=AT, reason="RelayDenied", runs=4, evidence={"result": first}),
+        Outage(since=AT - timedelta(hours=3), until=AT - timedelta(hours=2), reason="DnsTimeout"),
+    )
+    text = report.from_status(told(outages=rows))
+    assert "2026-11-22 14:03:22 UTC ~ still failing, 4 runs: RelayDenied  rcpt: 550 unable to relay" in text
+    assert "2026-11-22 11:03:22 UTC ~ 2026-11-22 12:03:22 UTC, 1 runs: DnsTimeout" in text
+    assert "계속 실패 중" in report.from_status(told(outages=rows), lang="ko")
+
+
+def test_what_no_session_says_is_told_first():
+    """Where the last run could not take place, its own owner and remedy stand before the older session's."""
+    run = LastRun(trigger="once", generation=1, outcome=Outcome.ERROR, reason="SecretNotFound")
+    text = report.from_status(told(last_run=run, advice=Advice(owner="app developer", text="Create the Secret.")))
+    assert text.index("Create the Secret.") < text.index("550-5.7.1 unable to relay")
+    run = msgspec.structs.replace(run, outcome=Outcome.FAILED)
+    again = report.from_status(told(last_run=run, advice=Advice(owner="app developer", text="Create the Secret.")))
+    assert "Create the Secret." not in again
