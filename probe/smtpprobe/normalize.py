@@ -17,7 +17,7 @@ MAX_CHARS = 4096
 _CODE = re.compile(r"([2-5]\d\d)(?:[ \-]|$)")
 # A code apart from its reply: "SMTP Error (535): ...", "... SMTP code: 550", "responseCode: 535"
 _CODE_APART = re.compile(
-    r"(?:\bsmtp|code|error|status|reply|said|failed)[ :=\"'(\[]{0,4}([45][0-5]\d)\b(?!\.\d)", re.IGNORECASE
+    r"(?:\bsmtp|code|error|status|reply|said|failed|exception)[ :=\"'(\[]{0,4}([45][0-5]\d)\b(?!\.\d)", re.IGNORECASE
 )
 _ENHANCED = re.compile(r"(?<![\d.:])#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
 _LINE_CODE = re.compile(r"(?<!\S)[2-5][0-5]\d(?:-(?=\S)|[ \-](?=#?[245]\.\d{1,3}\.\d))")
