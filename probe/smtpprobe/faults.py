@@ -129,6 +129,11 @@ def unanswered_message(found: Fault) -> Fault:
     return found._replace(verdict=verdict, detail=f"{found.detail}; the message may have been delivered")
 
 
+def is_alert(raw: bytes) -> bool:
+    """Tell whether these bytes are one fatal TLS alert: a server that cannot speak TLS at all does not wait for us."""
+    return re.fullmatch(rb"\x15\x03[\x00-\x04]\x00\x02\x02.", raw, re.DOTALL) is not None
+
+
 def no_starttls(*, masked: bool, before: bool) -> Fault:
     """Judge an EHLO without STARTTLS; ``masked`` where the reply looks rewritten, ``before`` where it was offered once.
 

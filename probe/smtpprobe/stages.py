@@ -263,7 +263,9 @@ class Stages:
         if heard.code != 220:
             return self._refused(Stage.STARTTLS, heard)
         extra = await self.talk.unread()
-        if extra:
+        if faults.is_alert(extra):
+            self.talk.wire.give_back(extra)
+        elif extra:
             self.talk.alive = False
             detail = f"bytes after the reply to STARTTLS and before TLS: '{faults.excerpt(extra)}'"
             return fault(Reason.STARTTLS_INJECTION, "bytes-after-starttls", detail, reply=heard.reply)

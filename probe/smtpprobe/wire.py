@@ -241,6 +241,10 @@ class Wire(asyncio.Protocol):
         self._flush()
         return bytes(plain)
 
+    def give_back(self, data: bytes) -> None:
+        """Put back, in front, what was taken and is for the handshake."""
+        self._raw[:0] = data
+
     def _drain(self) -> bytes:
         data = bytes(self._raw)
         self._raw.clear()

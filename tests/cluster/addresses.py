@@ -12,5 +12,8 @@ NODES = {  # name: (address, pods, zone)
 }
 MAIL = {"postfix": "10.200.0.25", "exim": "10.200.0.26", "opensmtpd": "10.200.0.27", "odd": "10.200.0.28"}
 HOSTS = {"postfix": "postfix.test", "exim": "exim.test", "opensmtpd": "opensmtpd.test", "odd": "odd.test"}
+# servers of tests/smtp/refusals.toml
+REFUSALS = {"postfix": "10.200.0.35", "exim": "10.200.0.36", "opensmtpd": "10.200.0.37", "dovecot": "10.200.0.38"}
+REFUSAL_HOSTS = {name: f"{name}.refusals.test" for name in REFUSALS}
 RELAY_ALLOWED = NODES["node-a"][0]
 LOCAL_DOMAIN = "corp.test"

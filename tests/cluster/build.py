@@ -25,6 +25,7 @@ class Wanted:
     nodes: bool = True
     images: bool = True
     mail: bool = True
+    refusals: bool = True
     prometheus: bool = True
 
 
@@ -69,7 +70,9 @@ def ensure(wanted: Wanted) -> Parts:
             parts.images = {name: str(path) for name, path in built.archives.items()}
             parts.store = str(built.store)
         if wanted.mail:
-            parts.roots = {name: str(debian.mail_root(name)) for name in debian.MAIL_ROOTS}
+            parts.roots |= {name: str(debian.mail_root(name)) for name in debian.MAIL_ROOTS}
+        if wanted.refusals:
+            parts.roots |= {name: str(debian.mail_root(name)) for name in debian.REFUSAL_ROOTS}
 
     together(go, roots)
     return parts

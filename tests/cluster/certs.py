@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cache
-from addresses import API, HOSTS
+from addresses import API, HOSTS, REFUSAL_HOSTS
 
 EXPIRED = ("20200101000000Z", "20200201000000Z")
 VALID = ("20200101000000Z", "20490101000000Z")
@@ -18,6 +18,7 @@ LEAVES = {
     "postfix": (f"DNS:{HOSTS['postfix']},DNS:mail.corp.test", VALID, "ca"),
     "exim": (f"DNS:{HOSTS['exim']}", VALID, "ca"),
     "opensmtpd": (f"DNS:{HOSTS['opensmtpd']}", VALID, "ca"),
+    "refusals": (",".join(f"DNS:{host}" for host in REFUSAL_HOSTS.values()), VALID, "ca"),
     "expired": (f"DNS:{HOSTS['postfix']},DNS:mail.corp.test", EXPIRED, "ca"),
     "wrong-name": ("DNS:other.example", VALID, "ca"),
     "untrusted": (f"DNS:{HOSTS['postfix']},DNS:mail.corp.test", VALID, "unknown-ca"),

@@ -78,6 +78,20 @@ class Mail:
 
 
 @dataclass(frozen=True)
+class Refusals:
+    """The servers of ``tests/smtp/refusals.toml``. ``ports`` and ``logs`` by case; ``root`` has fail2ban's programs.
+
+    ``users``: name → password. A log at ``logs`` in a root's eyes is ``/logs/NAME``.
+    """
+
+    hosts: dict[str, str]
+    ports: dict[str, int]
+    logs: dict[str, str]
+    users: dict[str, str]
+    root: str
+
+
+@dataclass(frozen=True)
 class Logins:
     """How many logins a server answered, by outcome."""
 
@@ -107,6 +121,7 @@ class Facts:
     nodes: list[Node] = field(default_factory=list)
     images: dict[str, str] = field(default_factory=dict)
     mail: Mail | None = None
+    refusals: Refusals | None = None
     prometheus: Prometheus | None = None
 
     def write(self, path: Path) -> None:
@@ -134,6 +149,7 @@ def read(path: Path) -> Facts:
             "kubernetes": data["kubernetes"] and Kubernetes(**data["kubernetes"]),
             "nodes": [Node(**node) for node in data["nodes"]],
             "mail": mail and Mail(**mail),
+            "refusals": data["refusals"] and Refusals(**data["refusals"]),
             "prometheus": data["prometheus"] and Prometheus(**data["prometheus"]),
         },
     )

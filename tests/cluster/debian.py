@@ -13,6 +13,9 @@ MAIL_ROOTS = {  # name: (suite, packages)
     "exim": ("bookworm", ["exim4-daemon-heavy"]),
     "opensmtpd": ("trixie", ["opensmtpd"]),  # bookworm's cannot sign a TLS handshake with OpenSSL 3
 }
+REFUSAL_ROOTS = MAIL_ROOTS | {  # what tests/smtp/refusals.toml needs
+    "refusals": ("bookworm", ["postfix", "dovecot-submissiond", "postgrey", "fail2ban", "ca-certificates"]),
+}
 BASE_PACKAGES = ["python3", "python3-venv", "python3-pip", "ca-certificates"]
 LEAN = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")]
 PACKAGES = Path(__file__).with_name("packages.txt")
@@ -46,7 +49,7 @@ def mirror() -> str:
 
 def mail_root(name: str) -> Path:
     """The root file system of one mail server, as a folder; started from an overlay, never written to."""
-    suite, packages = MAIL_ROOTS[name]
+    suite, packages = REFUSAL_ROOTS[name]
 
     def make(folder: Path) -> None:
         argv = ["mmdebstrap", "--quiet", "--variant=apt", "--format=directory", *LEAN]

@@ -22,6 +22,7 @@ import names
 import nodes
 import procs
 import prom
+import refusals
 from addresses import API, DNS, HOSTS, NODES
 from build import Parts
 from cache import say
@@ -84,6 +85,7 @@ def bring_up(state: Path, parts: Parts) -> Facts:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         kube = pool.submit(start_kubernetes, programs, state, parts, pool) if wanted.kube else None
         mail_servers = pool.submit(mail.start, programs, state, parts.roots, certs) if wanted.mail else None
+        refusing = pool.submit(refusals.start, programs, state, parts.roots, certs) if wanted.refusals else None
         prometheus = pool.submit(prom.start, programs, state) if wanted.prometheus else None
         procs.wait("name server", lambda: names.answers(HOSTS["postfix"]), dns)
         kubernetes, members = kube.result() if kube else (None, [])
@@ -97,6 +99,7 @@ def bring_up(state: Path, parts: Parts) -> Facts:
             nodes=members,
             images={name: f"localhost/smtpprobe-{name}:test" for name in parts.images},
             mail=mail_servers.result() if mail_servers else None,
+            refusals=refusing.result() if refusing else None,
             prometheus=prometheus.result() if prometheus else None,
         )
 

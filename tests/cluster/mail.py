@@ -7,6 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 
+import debian
 import nodes
 import procs
 from addresses import HOSTS, LOCAL_DOMAIN, MAIL, RELAY_ALLOWED
@@ -62,8 +63,8 @@ def start(programs: procs.Programs, state: Path, roots: dict[str, str], certs: P
     """Start all mail servers and wait until each port greets."""
     nodes.namespace(NAMESPACE, list(MAIL.values()))
     procs.run(["nsenter", f"--net=/run/netns/{NAMESPACE}", "nft", "-f", "-"], stdin=FIREWALL)
-    for name, cached in roots.items():
-        root(state, name, Path(cached), certs)
+    for name in debian.MAIL_ROOTS:
+        root(state, name, Path(roots[name]), certs)
     people = [name.partition("@")[0] for name in USERS] + ["postmaster"]
     configure_postfix(state / "mail" / "postfix", people)
     passwords = "".join(f"{name}: {password}\n" for name, password in USERS.items())
@@ -126,7 +127,7 @@ def root(state: Path, name: str, cached: Path, certs: Path) -> None:
     for file in (*certs.glob("*.crt"), *certs.glob("*.key")):
         shutil.copy(file, place / "certs" / file.name)
         # Exim reads its key as its own user; OpenSMTPD wants a key that nobody else may read
-        (place / "certs" / file.name).chmod(0o644 if name == "exim" else 0o600)
+        (place / "certs" / file.name).chmod(0o644 if name.endswith("exim") else 0o600)
 
 
 def fill(template: str, target: Path, server: str, local_parts: str) -> None:

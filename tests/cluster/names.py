@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import procs
-from addresses import DNS, HOSTS, LOCAL_DOMAIN, MAIL, NODES
+from addresses import API, DNS, HOSTS, LOCAL_DOMAIN, MAIL, NODES, REFUSAL_HOSTS, REFUSALS
 from nameserver import encode_name
 
 
@@ -31,7 +31,12 @@ def zone() -> dict[str, dict[str, Any]]:
         "bl.test.": {},
         f"{reverse(NODES['node-b'][0])}.bl.test.": {"A": ["127.0.0.2"], "TXT": ["listed by the tests"]},
     }
+    # a block list that holds the address from which tests without a node come; that address has no PTR record
+    entries["listed.test."] = {}
+    entries[f"{reverse(API)}.listed.test."] = {"A": ["127.0.0.2"], "TXT": ["listed by the tests"]}
+    entries[f"{LOCAL_DOMAIN}.listed.test."] = {"A": ["127.0.0.2"]}
     hosts = {HOSTS[name]: address for name, address in MAIL.items()}
+    hosts |= {REFUSAL_HOSTS[name]: address for name, address in REFUSALS.items()}
     hosts |= {f"{node}.test": address for node, (address, _, _) in NODES.items()}
     for host, address in hosts.items():
         entries[f"{host}."] = {"A": [address]}
