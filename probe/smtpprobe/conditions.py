@@ -25,6 +25,7 @@ from smtpprobe.model import ProbeResult
 from smtpprobe.plan import Step, by_port, stages
 from smtpprobe.resource import AuthPause, Condition, DiscoveryStatus, Spec
 from smtpprobe.spec import effective_depth
+from smtpprobe.summary import ends_soon
 from smtpprobe.vocabulary import (
     REASONS,
     ConditionStatus,
@@ -237,8 +238,9 @@ def _achieved(kind: ConditionType, spec: Spec, result: ProbeResult) -> str:
         return f"{spec.host}{address} port {spec.port} answers as a mail server"
     if kind is ConditionType.SECURE:
         leaf = result.tls.chain[0] if result.tls and result.tls.chain else None
-        until = f", valid until {leaf.not_after:%Y-%m-%d}" if leaf else ""
-        return f"{(result.tls and result.tls.protocol) or 'TLS'}, certificate verified{until}"
+        until = ends_soon(result) or (f"valid until {leaf.not_after:%Y-%m-%d}" if leaf else "")
+        said = ((result.tls and result.tls.protocol) or "TLS", "certificate verified", until)
+        return ", ".join(filter(None, said))
     if kind is ConditionType.AUTHENTICATED:
         return f"login accepted by {result.auth.mechanism}" if result.auth.mechanism else "login accepted"
     recipients = sum(e.stage is Stage.RCPT and e.outcome is StageOutcome.PASSED for e in result.stages)
