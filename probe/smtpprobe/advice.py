@@ -16,7 +16,7 @@ from smtpprobe import ses
 from smtpprobe.charset import readable
 from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Value
 from smtpprobe.resource import Advice
-from smtpprobe.vocabulary import REASONS, EgressMethod, Owner, Reason, StageOutcome
+from smtpprobe.vocabulary import REASONS, EgressMethod, Mechanism, Owner, Reason, StageOutcome
 
 __all__ = ["OWNERS", "SHAPES", "AdviceFacts", "Lang", "advise", "more", "reply_text", "session_line"]
 
@@ -105,6 +105,8 @@ def advise(reason: Reason, facts: AdviceFacts | None = None, lang: Lang = "en", 
     """
     facts = facts or AdviceFacts()
     special = _rule_texts().get(facts.rule or "")
+    if special is None and facts.mechanism == Mechanism.XOAUTH2:
+        special = _rule_texts()["xoauth2-token"]
     template = special[lang] if special and special["reason"] == reason else _texts()[reason.value][lang]
     end = f" {_POINTER[lang].format(reason)}" if pointer and more(reason, lang) else ""
     text = fill(template, facts, lang)

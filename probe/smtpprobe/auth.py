@@ -38,6 +38,15 @@ def choose(wanted: Mechanism, offered: tuple[str, ...]) -> Mechanism | Reason:
     return Reason.MECHANISM_UNSUPPORTED
 
 
+def explained(wanted: Mechanism, taken: Mechanism, offered: tuple[str, ...]) -> str:
+    """Say which mechanism a session took and why, for people."""
+    offer = " ".join(offered)
+    offer = offer if len(offer) <= 100 else offer[:97] + "..."
+    if wanted is not Mechanism.AUTO:
+        return f"login by {taken}, as asked; the server offers {offer}"
+    return f"login by {taken}, our first choice of what the server offers: {offer}"
+
+
 def exchange(mechanism: Mechanism, credentials: Credentials) -> "Exchange":
     """Return a new exchange; ``mechanism`` is one that ``choose`` returned."""
     return _EXCHANGES[mechanism](credentials)
@@ -174,13 +183,14 @@ class ScramSha256(Exchange):
         if self._proven:
             if asked is None or not self._client.server_knows(asked):
                 return self._give_up("the server could not prove that it knows the password")
+            self.finished = True
             return b""
         if asked is None and not payload.strip(b"="):
             return base64.b64encode(self._client.first()) if self._answers == 1 else self._give_up("empty challenge")
         final = self._client.final(asked) if asked is not None else None
         if final is None:
             return self._give_up("the SCRAM challenge is malformed, or asks for too few or too many iterations")
-        self._proven = self.finished = True
+        self._proven = True
         return base64.b64encode(final)
 
 

@@ -29,6 +29,7 @@ class Login:
         self._fingerprint: asyncio.Task[str] | None = None
         self._salt: str | None = None
         self._temporary = False
+        self.choice: str | None = None
         if credentials is not None:
             self.facts = AuthFacts(user_shape=user_shape(credentials.username))
 
@@ -49,12 +50,15 @@ class Login:
             offer = (
                 f"the server offers {' '.join(names)}, not {wanted}" if names else "the server offers no login (AUTH)"
             )
+            if self._request.mechanism is Mechanism.AUTO and Mechanism.XOAUTH2.value in map(str.upper, names):
+                offer += ". For XOAUTH2 the Secret's password must be an access token and spec.mechanism must name it"
             return fault(mechanism, "auth-offer", offer, notes=frozenset({Note.NOT_SENT}))
         kept_back = self._pasted_secret() or await self._paused()
         if kept_back is not None:
             return kept_back
         exchange = auth.exchange(mechanism, self._credentials)
         self.facts = msgspec.structs.replace(self.facts, mechanism=mechanism, sent=True)
+        self.choice = auth.explained(self._request.mechanism, mechanism, names)
         line, shown = exchange.first(), f"AUTH {mechanism}"
         if line.count(b" ") > 1:
             shown += f" {_HIDDEN}"
@@ -113,9 +117,17 @@ class Login:
         reply = end.reply if isinstance(end, Heard) else None
         return fault(Reason.PROTOCOL_ERROR, "auth-exchange", f"login given up: {problem}", reply=reply)
 
-    def refused_with(self, code: int, reason: Reason) -> None:
-        """Take the server's no: one that it calls temporary counts as no refusal, unless another try makes it worse."""
-        self._temporary = 400 <= code < 500 and not REASONS[reason].pause
+    def refused_with(self, code: int, refused: Fault) -> Fault:
+        """Take the server's no: one that it calls temporary counts as no refusal, unless another try makes it worse.
+
+        Returns it with the rule that the credentials themselves make clearer.
+        """
+        assert self._credentials is not None  # noqa: S101 - only a login leads here
+        verdict = refused.verdict
+        self._temporary = 400 <= code < 500 and not REASONS[verdict.reason].pause
+        if verdict.rule == ses.RULE_CREDENTIALS and not ses.is_smtp_password(self._credentials.password):
+            verdict = msgspec.structs.replace(verdict, rule=ses.RULE_NOT_DERIVED)
+        return refused._replace(verdict=verdict)
 
     @property
     def counts(self) -> bool:

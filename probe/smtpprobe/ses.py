@@ -10,6 +10,9 @@ import re
 from typing import Final, NamedTuple
 
 RULE_IAM_SECRET: Final = "ses-iam-secret"
+RULE_CREDENTIALS: Final = "ses-credentials"  # the classifier's, for the 535 of SES
+RULE_NOT_DERIVED: Final = "ses-not-derived"
+SIMULATOR: Final = "success@simulator.amazonses.com"
 SECRET_LENGTH: Final = 40
 _VERSION: Final = b"\x04"
 _CHAIN: Final = ("11111111", None, "ses", "aws4_request", "SendRawEmail")  # None is the region's place

@@ -303,10 +303,8 @@ class Stages:
         if isinstance(end, Fault):
             return end
         if end.code == 235:
-            return Done(end.reply)
-        refused = self._refused(Stage.AUTH, end)
-        self.login.refused_with(end.code, refused.verdict.reason)
-        return refused
+            return Done(end.reply, self.login.choice)
+        return self.login.refused_with(end.code, self._refused(Stage.AUTH, end))
 
     async def _command(self, line: str, stage: Stage, good: set[int]) -> Done | Fault:
         return self._answered(await self.talk.ask(line.encode("ascii"), stage, self.clock.reply()), stage, good)

@@ -106,6 +106,15 @@ def test_the_password_of_another_region_is_bad_credentials(region: str) -> None:
     assert result.auth.refused
 
 
+def test_a_password_that_cannot_be_one_of_ses_is_told_apart() -> None:
+    """Refused by SES and not of the shape of its SMTP passwords: the rule says so, and no region is suspected."""
+    with fake_ses(account()) as server:
+        result = run(request(server), "correct-horse-battery")
+    assert result.verdict is not None
+    assert (result.verdict.reason, result.verdict.rule) == (Reason.BAD_CREDENTIALS, "ses-not-derived")
+    assert result.auth.refused
+
+
 def test_without_login_ses_wants_one() -> None:
     """MAIL FROM without AUTH is AuthRequired."""
     with fake_ses(account()) as server:

@@ -59,6 +59,14 @@ def test_a_rule_of_another_reason_changes_no_advice():
     assert told == advise(Reason.ACCOUNT_LOCKED, FACTS)
 
 
+def test_a_refused_token_is_no_wrong_password():
+    """After XOAUTH2 the advice speaks of the token, in both languages; a refusal that is no matter of it keeps its own."""
+    facts = msgspec.structs.replace(FACTS, mechanism="XOAUTH2", rule="auth-bad-credentials")
+    assert "token" in advise(Reason.BAD_CREDENTIALS, facts).text
+    assert "토큰" in advise(Reason.BAD_CREDENTIALS, facts, "ko").text
+    assert advise(Reason.ACCOUNT_LOCKED, facts) == advise(Reason.ACCOUNT_LOCKED, FACTS)
+
+
 def test_explain_knows_the_region_of_the_host():
     """A refusal of SES, explained with its host, names the command for that region."""
     facts = SessionFacts(host="email-smtp.eu-west-1.amazonaws.com")
