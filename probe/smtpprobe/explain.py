@@ -13,7 +13,7 @@ from smtpprobe.advice import OWNERS, AdviceFacts, Lang, advise, cut, more, ses_r
 from smtpprobe.classify import SessionFacts, classify, quoted_address
 from smtpprobe.evidence import result_of
 from smtpprobe.layout import WIDTH, paragraphs
-from smtpprobe.model import ProbeRequest, ProbeResult
+from smtpprobe.model import Envelope, ProbeRequest, ProbeResult
 from smtpprobe.resource import decode_status
 from smtpprobe.unwrap import stage_said, unwrap
 from smtpprobe.vocabulary import REASONS, Depth, Mode, Reason, Stage, StateReason
@@ -262,7 +262,16 @@ def _spec(raw: Any) -> Any:
 
 def _request(raw: dict[str, Any]) -> ProbeRequest | None:
     """Return what ``check --output json`` says of its own request."""
+    said = raw.get("envelope")
     try:
-        return ProbeRequest(host=str(raw["host"]), port=int(raw["port"]), mode=Mode(raw["mode"]), depth=Depth.GREETING)
+        envelope = Envelope(mail_from=str(said["from"]), rcpt_to=tuple(map(str, said["to"]))) if said else None
+        return ProbeRequest(
+            host=str(raw["host"]),
+            port=int(raw["port"]),
+            mode=Mode(raw["mode"]),
+            depth=Depth.GREETING,
+            helo_name=str(raw.get("heloName") or ""),
+            envelope=envelope,
+        )
     except (KeyError, TypeError, ValueError):
         return None

@@ -46,53 +46,61 @@ class Report(Value, frozen=True, kw_only=True):
 
 def as_object(report: Report) -> dict[str, Any]:
     """Return the machine-readable object of ``check --output json``: all keys always present, camelCase."""
-    result, verdict = report.result, report.result.verdict
-    raw = msgspec.to_builtins(result)
+    request, result, verdict = report.request, report.result, report.result.verdict
+    envelope = request.envelope if request else None
     return {
         "schemaVersion": result.schema_version,
-        "host": report.request.host if report.request else None,
-        "port": report.request.port if report.request else None,
-        "mode": report.request.mode.value if report.request else None,
+        "host": request.host if request else None,
+        "port": request.port if request else None,
+        "mode": request.mode.value if request else None,
+        "heloName": request.helo_name if request else None,
+        "envelope": {"from": envelope.mail_from, "to": list(envelope.rcpt_to)} if envelope else None,
         "outcome": result.outcome.value,
         "reason": verdict.reason.value if verdict else StateReason.SUCCEEDED.value,
         "confidence": verdict.confidence if verdict else 1.0,
-        "alternatives": [{"reason": a.reason.value, "confidence": a.confidence} for a in verdict.alternatives]
-        if verdict
-        else [],
+        "alternatives": [whole(known) for known in verdict.alternatives] if verdict else [],
         "rule": verdict.rule if verdict else None,
         "stage": result.stage.value if result.stage else None,
         "message": result.message,
-        "stages": [
-            {
-                "stage": stage.stage.value,
-                "afterTls": stage.after_tls,
-                "outcome": stage.outcome.value,
-                "elapsedMs": stage.elapsed_ms,
-                "recipient": stage.recipient,
-                "detail": stage.detail,
-                "reply": {"code": stage.reply.code, "enhanced": stage.reply.enhanced, "lines": list(stage.reply.lines)}
-                if stage.reply
-                else None,
-            }
-            for stage in result.stages
-        ],
-        "addresses": raw.get("addresses", []),
+        "stages": [whole(stage) for stage in result.stages],
+        "addresses": [whole(address) for address in result.addresses],
         "serverIp": result.server_ip,
         "localPort": result.local_port,
-        "features": raw.get("features", {}),
-        "tls": raw.get("tls"),
-        "auth": raw.get("auth", {}),
-        "egress": {"status": result.egress.status.value, "reason": result.egress.reason.value}
-        | {"addresses": raw.get("egress", {}).get("addresses", [])},
-        "experiments": raw.get("experiments", []),
+        "features": whole(result.features),
+        "tls": _tls(result),
+        # What marks refused credentials is for the operator's pause alone.
+        "auth": whole(msgspec.structs.replace(result.auth, salt=None, fingerprint=None)),
+        "egress": whole(result.egress),
+        "experiments": [whole(made) for made in result.experiments],
+        "discovery": whole(result.discovery) if result.discovery else None,
         "notes": [note.value for note in result.notes],
+        "discovery": whole(result.discovery) if result.discovery else None,
         "advice": {"owner": report.advice.owner, "text": report.advice.text, "lang": report.lang}
         if report.advice
         else None,
-        "transcript": [{"who": line.who, "atMs": line.at_ms, "text": line.text} for line in report.transcript],
-        "startedAt": raw["startedAt"],
-        "finishedAt": raw["finishedAt"],
+        "transcript": [whole(line) for line in report.transcript],
+        "startedAt": msgspec.to_builtins(result.started_at),
+        "finishedAt": msgspec.to_builtins(result.finished_at),
     }
+
+
+def whole(value: Value) -> dict[str, Any]:
+    """Return the JSON form of a value with every key, also where the value is its default."""
+    return {field.encode_name: _whole(getattr(value, field.name)) for field in msgspec.structs.fields(type(value))}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, Value):
+        return whole(value)
+    return [_whole(item) for item in value] if isinstance(value, tuple | list) else msgspec.to_builtins(value)
+
+
+def _tls(result: ProbeResult) -> dict[str, Any] | None:
+    """Return the TLS facts; each certificate also with the whole days that were left when the run ended."""
+    if result.tls is None:
+        return None
+    chain = [whole(known) | {"daysLeft": (known.not_after - result.finished_at).days} for known in result.tls.chain]
+    return whole(result.tls) | {"chain": chain}
 
 
 def broken(reason: Reason, message: str) -> ProbeResult:
