@@ -27,16 +27,21 @@ RUN /app/bin/pip install --quiet --no-cache-dir --no-deps --no-build-isolation -
  && cp -a /operator /probe \
  && rm -r /probe/bin /probe/lib/python3*/site-packages/smtpprobe_operator
 
-FROM ${BASE} AS probe
+# Docker's own Python images have the standard library without bytecode, and where nobody may write it: each start would
+# compile what it imports, half a second of a probe's. Where BASE has it, this adds nothing.
+FROM ${BASE} AS runtime
+RUN python3 -m compileall -q -j 0 -x '/(test|tests|idlelib|lib2to3|site-packages|dist-packages)/' \
+    "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+
+FROM runtime AS probe
 COPY --from=probe-dependencies /app /app
 COPY --from=own /probe /app
 USER 65532:65532
 WORKDIR /
 ENTRYPOINT ["python3", "-m", "smtpprobe.pod"]
 
-FROM ${BASE} AS operator
-ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+FROM runtime AS operator
 COPY --from=operator-dependencies /app /app
 COPY --from=own /operator /app
 USER 65532:65532

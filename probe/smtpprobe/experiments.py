@@ -158,9 +158,8 @@ class Lab:
             context = tls.context(TlsOptions(insecure_skip_verify=True, min_version="1.0"))
             assert not isinstance(context, tls.Unusable)  # noqa: S101 - no file is read for this context
             seen = tls.Seen()
-            seen.watch(context)
             limit = self._clock.limit("tls", self._clock.limits.tls / 2)
-            await wire.handshake(context, question.server_name, limit.deadline)
+            await wire.handshake(seen.watch(context), question.server_name, limit.deadline)
             if wire.tls is None and not seen.server_hello and seen.alert is None:
                 return _said(name, "a ClientHello gets no answer either", "silent")
             greeting = await self._greeting_in_tls(wire, seen)
@@ -218,10 +217,9 @@ class Lab:
             return _said(name, at)
         assert at.wire is not None  # noqa: S101 - the walk connects
         seen = tls.Seen()
-        seen.watch(context)
         try:
             limit = self._clock.limit("tls", self._clock.limits.tls / 2)
-            end = await at.wire.handshake(context, question.server_name, limit.deadline)
+            end = await at.wire.handshake(seen.watch(context), question.server_name, limit.deadline)
             session = at.wire.tls
         finally:
             await at.wire.close()

@@ -93,7 +93,7 @@ class Stages:
     def prepare(self) -> None:
         """Begin what takes longer than a round trip: OpenSSL reads the system's CA bundle during the first ones."""
         if self.mode is not Mode.PLAIN:
-            self._context = asyncio.ensure_future(asyncio.to_thread(tls.context, self.request.tls))
+            self._context = asyncio.ensure_future(asyncio.to_thread(tls.shared, self.request.tls))
 
     @functools.cached_property
     def mail(self) -> message.Message:
@@ -276,10 +276,9 @@ class Stages:
         context = await self._context
         if isinstance(context, tls.Unusable):
             raise CannotRun(Reason.SPEC_INVALID, context.detail)
-        self.seen.watch(context)
         self._warm = asyncio.ensure_future(asyncio.to_thread(tls.warm_up))
         limit = self.clock.limit("tls", self.clock.limits.tls)
-        end = await self.wire.handshake(context, self.server_name, limit.deadline)
+        end = await self.wire.handshake(self.seen.watch(context), self.server_name, limit.deadline)
         self.tls = self.wire.tls
         if self.tls is None:
             self.talk.alive = False

@@ -3,7 +3,9 @@
 ``cryptography`` is imported only where a chain is read: it costs the pod 10 MiB and a tenth of a second.
 """
 
+import functools
 import ipaddress
+import os
 import ssl
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,13 +57,13 @@ class Seen:
         self.wants_client_certificate = False
         self.alert: int | None = None
 
-    def watch(self, context: ssl.SSLContext) -> None:
-        """Listen to the handshakes of a context."""
-        context._msg_callback = self._message  # type: ignore[attr-defined]  # noqa: SLF001 - see the class
+    def watch(self, context: ssl.SSLContext) -> "Watched":
+        """Return the context as what the next connection is made of, so that this one hears its handshake."""
+        context._msg_callback = _told  # type: ignore[attr-defined]  # noqa: SLF001 - see the class
+        return Watched(context, self)
 
-    def _message(self, _conn: Any, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
-        if direction != "read":
-            return
+    def told(self, version: int, content: int, kind: int, data: bytes) -> None:
+        """Take one message that the server sent."""
         if content == _CONTENT_ALERT and len(data) >= 2:
             self.alert = data[1]
         elif content == _CONTENT_HANDSHAKE and kind == _SERVER_HELLO:
@@ -70,6 +72,24 @@ class Seen:
             self.wants_client_certificate = True
         elif content == _CONTENT_HANDSHAKE and kind == _CERTIFICATE and not self.chain:
             self.chain = certificate_message(data, tls13=version == ssl.TLSVersion.TLSv1_3)
+
+
+class Watched(NamedTuple):
+    """A context, maybe shared by many connections, and who hears what is said to the one that is made of it."""
+
+    context: ssl.SSLContext
+    seen: Seen
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_hostname: str) -> ssl.SSLObject:
+        """Make the connection, as ``ssl.SSLContext.wrap_bio`` does."""
+        made = self.context.wrap_bio(incoming, outgoing, server_hostname=server_hostname)
+        made.seen = self.seen  # type: ignore[attr-defined]
+        return made
+
+
+def _told(connection: Any, direction: str, version: int, content: int, kind: int, data: bytes) -> None:  # noqa: PLR0917
+    if direction == "read":
+        connection.seen.told(version, content, kind, data)
 
 
 def certificate_message(data: bytes, *, tls13: bool) -> tuple[bytes, ...]:
@@ -87,6 +107,20 @@ def certificate_message(data: bytes, *, tls13: bool) -> tuple[bytes, ...]:
         if tls13:
             at += 2 + int.from_bytes(data[at : at + 2])
     return tuple(found)
+
+
+def shared(options: TlsOptions) -> ssl.SSLContext | Unusable:
+    """Return the context for these options, made once: a system's CA bundle costs 35 ms of a core to read."""
+    try:
+        read = os.stat(options.ca_file).st_mtime_ns if options.ca_file is not None else 0
+    except OSError:
+        return context(options)
+    return _made(options, read)
+
+
+@functools.lru_cache(maxsize=8)
+def _made(options: TlsOptions, _read: int) -> ssl.SSLContext | Unusable:
+    return context(options)
 
 
 def context(options: TlsOptions) -> ssl.SSLContext | Unusable:

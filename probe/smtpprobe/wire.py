@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from enum import StrEnum
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 from smtpprobe.resolve import Address
 from smtpprobe.vocabulary import Reason
@@ -105,6 +105,13 @@ def _not_connected(error: OSError) -> NotConnected:
     return NotConnected(reason, f"{words} ({os.strerror(number)})", rule)
 
 
+class Wraps(Protocol):
+    """What makes TLS connections: a ``tls.Watched``, or a bare context."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str) -> ssl.SSLObject:
+        """Make one."""
+
+
 class Wire(asyncio.Protocol):
     """One connection. ``read`` gives what came, decrypted once ``handshake`` succeeded; ``send`` never waits."""
 
@@ -175,7 +182,7 @@ class Wire(asyncio.Protocol):
         for _ in range(2):
             await asyncio.sleep(0)
 
-    async def handshake(self, context: ssl.SSLContext, server_name: str, deadline: float) -> Handshake:
+    async def handshake(self, context: Wraps, server_name: str, deadline: float) -> Handshake:
         """Speak TLS from here on. Nothing that came before may wait unread; the caller has looked at it."""
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
         received = 0
