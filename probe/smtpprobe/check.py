@@ -14,13 +14,13 @@ import msgspec
 from smtpprobe import spec as specs
 from smtpprobe.advice import AdviceFacts, advise
 from smtpprobe.credentials import Credentials
-from smtpprobe.model import ProbeRequest, ProbeResult, StageResult, TranscriptLine
+from smtpprobe.discovery import resolved
+from smtpprobe.model import PortFinding, ProbeRequest, ProbeResult, StageResult, TranscriptLine
 from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report
 from smtpprobe.session import probe
 from smtpprobe.usage import UsageError, colour_wanted, terminal_width
 from smtpprobe.vocabulary import Mode, StageOutcome
 
-STANDS_FOR = {25: Mode.PLAIN, 465: Mode.SMTPS, 2465: Mode.SMTPS}
 DEFAULT_PORTS = {Mode.PLAIN: 25, Mode.STARTTLS: 587, Mode.SMTPS: 465}
 # Where a refusal names a field of the resource, the command line says the same with a flag.
 FLAGS = {
@@ -63,8 +63,10 @@ def split_target(text: str) -> tuple[str, int | None]:
 def to_raw_spec(options: argparse.Namespace) -> dict[str, Any]:
     """Return the spec that a manifest would carry for these arguments, so that one set of checks serves both."""
     host, port = split_target(options.host)
-    mode = Mode(options.mode) if options.mode else STANDS_FOR.get(port or 587, Mode.STARTTLS)
-    raw: dict[str, Any] = {"host": host, "port": port or DEFAULT_PORTS[mode], "mode": mode.value}
+    mode = Mode(options.mode)
+    raw: dict[str, Any] = {"host": host, "mode": mode.value}
+    if port or mode in DEFAULT_PORTS:
+        raw["port"] = port or DEFAULT_PORTS[mode]
     tls = {
         "serverName": options.server_name,
         "minVersion": options.min_tls if options.min_tls != "1.2" else None,
@@ -127,18 +129,27 @@ def stage_line(stage: StageResult) -> str:
     return f"{name:18} {stage.outcome.value:7} {stage.elapsed_ms:6} ms  {said[:100]}".rstrip()
 
 
+def credentials_of(options: argparse.Namespace) -> Credentials | None:
+    """Return the login that the arguments give, None for none."""
+    if options.username is not None:
+        return Credentials(options.username, read_password(options.password_file, options.username))
+    if options.password_file is not None:
+        raise UsageError("--password-file has no --username NAME beside it")
+    return None
+
+
 async def check(options: argparse.Namespace) -> int:
     """Run the check and print it; returns the exit code of its outcome."""
     request = build_request(options)
-    credentials = None
-    if options.username is None and options.password_file is not None:
-        raise UsageError("--password-file has no --username NAME beside it")
-    if options.username is not None:
-        credentials = Credentials(options.username, read_password(options.password_file, options.username))
-    if options.mode is None:
-        print(f"smtpprobe: trying {request.mode} on port {request.port}; --mode names another", file=sys.stderr)
+    credentials = credentials_of(options)
     lines: list[TranscriptLine] = []
-    result = await probe(request, credentials, on_stage=progress(options), on_line=lines.append)
+    result = await probe(
+        request, credentials, on_stage=progress(options), on_line=lines.append, on_port=port_progress(options)
+    )
+    if request.mode is Mode.AUTO:
+        request = resolved(request, result)
+        if request.mode is not Mode.AUTO:
+            print(f"smtpprobe: found {request.mode} on port {request.port}; --mode names another", file=sys.stderr)
     show(options, (report_of(options, request, result, tuple(lines)),))
     if options.settings:
         from smtpprobe.settings_command import after_check
@@ -157,6 +168,15 @@ def progress(options: argparse.Namespace) -> Callable[[StageResult], None] | Non
             print(stage_line(stage), file=sys.stderr, flush=True)
 
     return show_stage
+
+
+def port_progress(options: argparse.Namespace) -> Callable[[PortFinding], None] | None:
+    """Return the printer of ports as they are done with: on a terminal only, on stderr."""
+    if options.no_progress or not sys.stderr.isatty():
+        return None
+    from smtpprobe.discovery_text import row
+
+    return lambda port: print(row(port), file=sys.stderr, flush=True)
 
 
 def report_of(

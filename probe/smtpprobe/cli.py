@@ -19,7 +19,7 @@ from smtpprobe.output import Output, no_result
 from smtpprobe.usage import USAGE_ERROR, UsageError
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Reason
 
-COMMANDS = ("check", "try", "explain", "ses-password", "settings")
+COMMANDS = ("check", "discover", "try", "explain", "ses-password", "settings")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,6 +40,7 @@ def parser(prog: str = "smtpprobe") -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"smtpprobe {version('smtpprobe')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_check(commands.add_parser("check", help="probe a server from this machine"))
+    _add_discover(commands.add_parser("discover", help="find port and mode of a server, as a ready SmtpProbe"))
     _add_try(
         commands.add_parser("try", help="run a SmtpProbe manifest from this machine, print the status it would get")
     )
@@ -52,11 +53,18 @@ def parser(prog: str = "smtpprobe") -> argparse.ArgumentParser:
 
 
 def _add_check(check: argparse.ArgumentParser) -> None:
-    check.add_argument("host", metavar="HOST[:PORT]", help="an IPv6 address with a port is written [2001:db8::1]:587")
+    check.add_argument(
+        "host", nargs="?", metavar="HOST[:PORT]", help="an IPv6 address with a port is written [2001:db8::1]:587"
+    )
+    check.add_argument(
+        "--hosts", metavar="FILE", help="instead of HOST: many, one HOST[:PORT] a line, # comments; - is standard input"
+    )
+    check.add_argument("--parallel", type=int, default=32, metavar="N", help="with --hosts: so many at a time (32)")
     check.add_argument(
         "--mode",
-        choices=[Mode.PLAIN, Mode.STARTTLS, Mode.SMTPS],
-        help="default: what the port stands for (465 smtps, 25 plain, else starttls)",
+        choices=list(Mode),
+        default=Mode.AUTO,
+        help="default: auto finds it out, without PORT among 25, 465, 587, 2525, 2465, 2587; never plain with a login",
     )
     check.add_argument("--username", metavar="NAME")
     check.add_argument(
@@ -120,6 +128,12 @@ def _add_ses_password(command: argparse.ArgumentParser) -> None:
     add_arguments(command)
 
 
+def _add_discover(command: argparse.ArgumentParser) -> None:
+    from smtpprobe.discover_command import add_arguments
+
+    add_arguments(command)
+
+
 def _add_settings(command: argparse.ArgumentParser) -> None:
     from smtpprobe.settings_command import add_arguments
 
@@ -177,9 +191,19 @@ def _output_wanted(words: list[str]) -> Output:
 async def _run(options: argparse.Namespace) -> int:
     # Imported by need: explain must not pay for the session, nor check for YAML.
     if options.command == "check":
+        if (options.host is None) == (options.hosts is None):
+            raise UsageError("name one HOST[:PORT], or --hosts FILE with many")
+        if options.hosts is not None:
+            from smtpprobe.hosts import check_hosts
+
+            return await check_hosts(options)
         from smtpprobe.check import check
 
         return await check(options)
+    if options.command == "discover":
+        from smtpprobe.discover_command import discover
+
+        return await discover(options)
     if options.command == "try":
         from smtpprobe.trial import trial
 

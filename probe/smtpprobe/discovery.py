@@ -144,18 +144,21 @@ def answered(found: PortFinding) -> bool:
 def choose(findings: Sequence[PortFinding], request: ProbeRequest, *, login: bool) -> Choice:
     """Choose among at least one finding.
 
-    With a login, or without an envelope: verified TLS, then a login on offer, then the order of submission ports. An
-    envelope without a login asks for relaying by address: a port that offers no login first, then TLS, then port 25.
+    With a login, or without an envelope: verified TLS, then a login on offer, then the order of submission ports; plain
+    only where no port offers TLS, as a certificate is to be mended and not to be gone round. An envelope without a
+    login asks for relaying by address: a port that offers no login first, then TLS, then port 25.
     """
-    usable = [found for found in findings if found.reason is None and not (login and found.mode is Mode.PLAIN)]
     relay = not login and request.envelope is not None and request.depth in {Depth.ENVELOPE, Depth.MESSAGE}
+    takes_plain = relay or not (login or any(map(offers_tls, findings)))
+    usable = [found for found in findings if found.reason is None and (takes_plain or found.mode is not Mode.PLAIN)]
     order = _FOR_RELAY if relay else _FOR_SUBMISSION
 
     def place(found: PortFinding) -> int:
         return order.index(found.port) if found.port in order else len(order)
 
     if not usable:
-        best = max(findings, key=lambda found: (_far(found), -place(found)))
+        failing = [found for found in findings if found.reason is not None] or findings
+        best = max(failing, key=lambda found: (_far(found), -place(found)))
         alone = len(findings) == 1 and best.detail
         return Choice(best, usable=False, why=alone or f"no port can be used: {summary(findings)}")
 
@@ -169,6 +172,11 @@ def choose(findings: Sequence[PortFinding], request: ProbeRequest, *, login: boo
 
 def _far(found: PortFinding) -> int:
     return _FAR.index(found.stage) if found.stage in _FAR else len(_FAR)
+
+
+def offers_tls(found: PortFinding) -> bool:
+    """Say whether the port speaks TLS, usable or not."""
+    return found.mode in {Mode.STARTTLS, Mode.SMTPS} or found.tls is not None
 
 
 def logins(found: PortFinding) -> tuple[str, ...]:

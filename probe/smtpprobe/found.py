@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from smtpprobe.discovery import logins
+from smtpprobe.discovery import logins, offers_tls
 from smtpprobe.model import PortFinding, ProbeResult
 from smtpprobe.replies import offered
 from smtpprobe.resource import DiscoveryStatus, FoundPort, Spec, Status
@@ -36,7 +36,7 @@ def after_run(
             why=result.discovery.why,
             ports=tuple(_short(port) for port in result.discovery.ports),
         )
-    ports = {found.port for found in result.discovery.ports if _offers_tls(found)} if result.discovery else set()
+    ports = {found.port for found in result.discovery.ports if offers_tls(found)} if result.discovery else set()
     port = as_found(spec, known).port
     if port and (result.tls is not None or offered(result.features.before_tls or (), "STARTTLS")):
         ports.add(port)
@@ -71,10 +71,6 @@ def tls_seen(spec: Spec, status: Status) -> tuple[int, ...]:
 
 def _host(spec: Spec) -> str:
     return spec.host.lower().rstrip(".")
-
-
-def _offers_tls(found: PortFinding) -> bool:
-    return found.mode in {Mode.STARTTLS, Mode.SMTPS} or found.tls is not None
 
 
 def _short(found: PortFinding) -> FoundPort:

@@ -82,16 +82,16 @@ def test_no_port(port: str) -> None:
 @pytest.mark.parametrize(
     ("words", "mode", "port"),
     [
-        (["h.example"], Mode.STARTTLS, 587),
-        (["h.example:25"], Mode.PLAIN, 25),
-        (["h.example:465"], Mode.SMTPS, 465),
+        (["h.example"], Mode.AUTO, 0),
+        (["h.example:25"], Mode.AUTO, 25),
+        (["h.example", "--mode", "starttls"], Mode.STARTTLS, 587),
         (["h.example", "--mode", "smtps"], Mode.SMTPS, 465),
         (["h.example", "--mode", "plain"], Mode.PLAIN, 25),
         (["h.example:465", "--mode", "starttls"], Mode.STARTTLS, 465),
     ],
 )
 def test_mode_and_port_go_together(words: list[str], mode: Mode, port: int) -> None:
-    """A mode without a port takes the mode's port, a port without a mode the port's mode; both given stand."""
+    """A mode without a port takes the mode's port, a port without a mode has its mode found out; both given stand."""
     request = build_request(parser().parse_args(["check", *words]))
     assert (request.mode, request.port) == (mode, port)
 
