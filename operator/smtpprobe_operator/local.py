@@ -145,7 +145,7 @@ class LocalOperator:
         siblings = self.registry.siblings(probe)
         refused = pause.login_policy(probe, siblings, datetime.now(UTC), run=run)
         try:
-            result = await process.result(self._helo, refused)
+            result = await process.result(self._helo, refused, lambda made: pause.remembering(made, probe, siblings))
             current = self.registry.get(probe.uid)
             if current is not None and probe.spec is not None:
                 self._keep(current, self._folded(current, probe.spec, run, result))

@@ -7,9 +7,13 @@ pod compares: credentials that changed since are tried at the next run, whatever
 from collections.abc import Sequence
 from datetime import datetime
 
-from smtpprobe.model import RefusedLogin
+import msgspec
+
+from smtpprobe.memory import known_for
+from smtpprobe.model import ProbeRequest, RefusedLogin, Variants
 from smtpprobe.refusals import REFUSALS_FOR_GOOD, REFUSALS_THAT_PAUSE, SPACING, login_target, of_target, total, valid
 from smtpprobe.resource import AuthPause, RunRef
+from smtpprobe.runs import run_digest
 from smtpprobe.vocabulary import Reason
 from smtpprobe_operator.registry import Probe
 
@@ -36,6 +40,22 @@ def login_policy(me: Probe, siblings: Sequence[Probe], now: datetime, *, run: Ru
         return None
     reason = Reason(last.reason) if last.reason in set(Reason) else Reason.UNKNOWN
     return RefusedLogin(salt=last.salt, fingerprint=last.fingerprint or "", reason=reason, since=at)
+
+
+def remembering(request: ProbeRequest, me: Probe, siblings: Sequence[Probe]) -> ProbeRequest:
+    """Add to a request what earlier runs of this spec have found out: experiments, and the form of the user name."""
+    spec = me.spec
+    if spec is None:
+        return request
+    digest, variants = run_digest(spec), request.variants
+    target = login_target(spec)
+    if variants is not None and target is not None:
+        tried = of_target(me.status.auth, target).variant
+        variants = Variants(
+            refused=total(_records(me, siblings, target)),
+            tried=tried if tried is not None and tried.spec_digest == digest else None,
+        )
+    return msgspec.structs.replace(request, known=known_for(me.status.experiments, digest), variants=variants)
 
 
 def may_start(me: Probe, siblings: Sequence[Probe], in_flight: int) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import msgspec
 from smtpprobe.codec import ResultUnreadable, decode_result, encode_request
 from smtpprobe.credentials import new_salt
 from smtpprobe.manifests import Bundle, Manifest, ManifestError
-from smtpprobe.model import AuthFacts, ProbeResult, RefusedLogin, Verdict
+from smtpprobe.model import AuthFacts, ProbeRequest, ProbeResult, RefusedLogin, Verdict
 from smtpprobe.resource import Spec
 from smtpprobe.trial import lay_out
 from smtpprobe.vocabulary import Outcome, Reason
@@ -39,15 +40,20 @@ class ProbeProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
 
-    async def result(self, helo: str | None, refused: RefusedLogin | None) -> ProbeResult:
-        """Run to the end, at most ``timeoutSeconds`` and half a minute; what goes wrong is an Error with its reason."""
+    async def result(
+        self, helo: str | None, refused: RefusedLogin | None, remember: Callable[[ProbeRequest], ProbeRequest]
+    ) -> ProbeResult:
+        """Run to the end, at most ``timeoutSeconds`` and half a minute; what goes wrong is an Error with its reason.
+
+        ``remember`` adds to the request what the status knows.
+        """
         with tempfile.TemporaryDirectory(prefix="smtpprobe-") as name:
             folder = Path(name)
             try:
                 request = lay_out(self._manifest, self._bundle, self._spec, folder, helo)
             except ManifestError as error:
                 return _error(Reason.SECRET_KEY_MISSING, str(error))
-            request = msgspec.structs.replace(request, refused=refused, tls_seen=self._tls_seen)
+            request = remember(msgspec.structs.replace(request, refused=refused, tls_seen=self._tls_seen))
             return await self._run(encode_request(request).decode(), folder / "termination")
 
     async def _run(self, request: str, log: Path) -> ProbeResult:

@@ -98,6 +98,7 @@ class Runner:
             refused=refused,
             tls_seen=tls_seen(spec, probe.status),
         )
+        request = pause.remembering(request, probe, self._registry.siblings(probe))
         try:
             await self._kube.create_job(probe.namespace, build_job(probe, spec, run, request, self._settings))
             LOG.info("%s: started %s attempt %d as %s", probe.path, run.trigger, run.attempt, flight.job)

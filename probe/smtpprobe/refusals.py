@@ -13,8 +13,10 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from smtpprobe.model import ProbeResult
+from smtpprobe.memory import variant_after
+from smtpprobe.model import AuthFacts, ProbeResult
 from smtpprobe.resource import AuthPause, LoginRecord, Spec
+from smtpprobe.runs import run_digest
 from smtpprobe.vocabulary import REASONS, Outcome, Reason, Stage
 
 REFUSALS_THAT_PAUSE = 2
@@ -41,9 +43,19 @@ def after_run(
     target = login_target(spec)
     accounts = (msgspec.structs.replace(pause, others=()), *(_record_of(other) for other in pause.others))
     others = [record for record in accounts if record.target != target and record.refused][:KEPT_OTHERS]
-    now = _after(of_target(pause, target), target, result, at, shared) if target else AuthPause()
+    now = AuthPause()
+    if target:
+        now = _after(of_target(pause, target), target, result, at, shared=shared, logins=_logins(spec, result.auth))
+        now = msgspec.structs.replace(now, variant=variant_after(now.variant, result.auth, run_digest(spec), at))
     kept = tuple(_forgotten_text(record) for record in others)
     return msgspec.structs.replace(now, others=kept)
+
+
+def _logins(spec: Spec, auth: AuthFacts) -> int:
+    """Count the refused logins of one run: with ``tryUsernameVariants`` two, perhaps, also in a pod that was lost."""
+    if auth.second is not None:
+        return 1 + auth.second.refused
+    return 2 if spec.try_username_variants and auth.fingerprint is None else 1
 
 
 def of_target(pause: AuthPause, target: str) -> AuthPause:
@@ -65,12 +77,14 @@ def _forgotten_text(record: AuthPause) -> LoginRecord:
     return LoginRecord(**fields)
 
 
-def _after(pause: AuthPause, target: str, result: ProbeResult, at: datetime, shared: Sequence[AuthPause]) -> AuthPause:
+def _after(
+    pause: AuthPause, target: str, result: ProbeResult, at: datetime, *, shared: Sequence[AuthPause], logins: int
+) -> AuthPause:
     auth = result.auth
     if auth.succeeded:
-        return AuthPause(target=target, last_success=at)
+        return AuthPause(target=target, last_success=at, variant=pause.variant)
     if auth.refused:
-        return _refused(pause, result, at, shared)
+        return _refused(pause, result, at, shared=shared, logins=logins)
     if auth.paused:
         known = _newest((pause, *valid(shared, target))) or pause
         learnt = known.refused and known.fingerprint is None and known.salt == auth.salt
@@ -104,7 +118,9 @@ def total(records: Iterable[AuthPause]) -> int:
     return sum(record.refused for record in rows.values())
 
 
-def _refused(pause: AuthPause, result: ProbeResult, at: datetime, shared: Sequence[AuthPause]) -> AuthPause:
+def _refused(
+    pause: AuthPause, result: ProbeResult, at: datetime, *, shared: Sequence[AuthPause], logins: int
+) -> AuthPause:
     auth, reason, message = result.auth, Reason.UNKNOWN, result.message
     lost = auth.fingerprint is None
     if lost and pause.salt == auth.salt:
@@ -120,16 +136,18 @@ def _refused(pause: AuthPause, result: ProbeResult, at: datetime, shared: Sequen
     # Another salt cannot be compared, so it counts as the same credentials: too careful rather than one login too many.
     record = AuthPause(
         target=pause.target,
-        refused=before.refused + (0 if lost and before.paused else 1),
+        refused=before.refused + (0 if lost and before.paused else logins),
         reason=reason,
         message=message,
         last_attempt=at,
         salt=auth.salt,
         fingerprint=auth.fingerprint,
         last_success=before.last_success,
+        variant=pause.variant,
     )
     others = [] if changed else [other for other in valid(shared, pause.target or "") if other.salt != before.salt]
-    paused = REASONS[reason].pause or total((record, *others)) >= REFUSALS_THAT_PAUSE
+    worse = auth.second is not None and auth.second.reason is not None and REASONS[auth.second.reason].pause
+    paused = worse or REASONS[reason].pause or total((record, *others)) >= REFUSALS_THAT_PAUSE
     since = (before.since or at) if paused else None
     return msgspec.structs.replace(record, paused=paused, since=since)
 

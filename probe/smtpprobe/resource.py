@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, field
 
+from smtpprobe.memory import ExperimentRecord, VariantRecord
 from smtpprobe.model import Value
 from smtpprobe.vocabulary import (
     ConditionStatus,
@@ -176,7 +177,8 @@ class LoginRecord(Value, frozen=True, kw_only=True):
 
     ``refused`` counts refused logins in a row with the credentials that salt and fingerprint mark. ``target`` is
     ``SECRET@HOST``: what is remembered of one Secret and host says nothing about another. ``last_success`` is the last
-    235; it lifts what siblings with the same target remember from before.
+    235; it lifts what siblings with the same target remember from before. ``variant``: the other form of the user name
+    that was tried last, whatever became of the login since.
     """
 
     paused: bool = False
@@ -189,6 +191,7 @@ class LoginRecord(Value, frozen=True, kw_only=True):
     fingerprint: str | None = None
     target: str | None = None
     last_success: datetime | None = None
+    variant: VariantRecord | None = None
 
 
 class AuthPause(LoginRecord, frozen=True, kw_only=True):
@@ -337,6 +340,7 @@ class Status(Value, frozen=True, kw_only=True):
     tls_seen: tuple[str, ...] = ()
     egress: EgressStatus = EgressStatus()
     certificates: tuple[SeenCertificate, ...] = ()
+    experiments: tuple[ExperimentRecord, ...] = ()
     locations: tuple[LocationStatus, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     outages: tuple[Outage, ...] = ()

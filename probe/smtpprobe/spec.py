@@ -7,7 +7,15 @@ All checks of a spec are here and in the CRD, in the same words: ``kubectl apply
 from typing import NamedTuple
 
 from smtpprobe import specrules, specshape
-from smtpprobe.model import DEFAULT_HELO_NAME, CredentialFiles, Envelope, ProbeRequest, RefusedLogin, TlsOptions
+from smtpprobe.model import (
+    DEFAULT_HELO_NAME,
+    CredentialFiles,
+    Envelope,
+    ProbeRequest,
+    RefusedLogin,
+    TlsOptions,
+    Variants,
+)
 from smtpprobe.resource import Spec
 from smtpprobe.specrules import interval_seconds
 from smtpprobe.specshape import Problem
@@ -110,4 +118,5 @@ def to_request(
         timeout_seconds=float(spec.timeout_seconds),
         tls_required=spec.mode is Mode.AUTO and (reference is not None or spec.depth is Depth.TLS),
         tls_seen=tls_seen,
+        variants=Variants() if spec.try_username_variants else None,
     )

@@ -33,6 +33,7 @@ from smtpprobe.counsel import advice_for
 from smtpprobe.evidence import failing, location_of, outages_after, result_of
 from smtpprobe.found import after_run as found_after, as_found
 from smtpprobe.issuers import remember
+from smtpprobe.memory import experiments_after
 from smtpprobe.model import ProbeResult
 from smtpprobe.refusals import after_run
 from smtpprobe.resource import Advice, AuthPause, Condition, EgressStatus, LastRun, Spec, Status
@@ -130,6 +131,7 @@ def fold(
         tls_seen=tls_seen,
         egress=EgressStatus(addresses=egress),
         certificates=certificates,
+        experiments=experiments_after(status.experiments, result, digest, at),
         locations=locations,
         history=(history_entry(finished, at), *status.history)[:KEPT],
         outages=outages,
@@ -322,6 +324,7 @@ def _without_verdict(status: Status, generation: int) -> Status:
         tls_seen=status.tls_seen,
         egress=EgressStatus(addresses=status.egress.addresses),
         certificates=status.certificates,
+        experiments=status.experiments,
         locations=status.locations,
         history=status.history,
         outages=status.outages,
