@@ -10,7 +10,7 @@ from typing import Final
 
 from smtpprobe.vocabulary import Stage
 
-_CODE: Final = r"[45][0-5]\d"
+_CODE: Final = r"(?:[45][0-5]\d|57\d|59\d)"
 _ENHANCED: Final = r"#?[245]\.\d{1,3}\.\d{1,3}"
 _STARTS: Final = re.compile(rf"[2-5]\d\d(?:[ \-]|$)|{_ENHANCED}\b|#\d")
 _SMTP_TYPE: Final = re.compile(r"(?:diagnostic-code: ?)?smtp; ?", re.IGNORECASE)
