@@ -59,6 +59,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--hosts", metavar="FILE", help="instead of HOST: many, one HOST[:PORT] a line, # comments; - is standard input"
     )
+    check.set_defaults(misused=check.error)
     check.add_argument("--parallel", type=int, default=32, metavar="N", help="with --hosts: so many at a time (32)")
     check.add_argument(
         "--mode",
@@ -192,7 +193,7 @@ async def _run(options: argparse.Namespace) -> int:
     # Imported by need: explain must not pay for the session, nor check for YAML.
     if options.command == "check":
         if (options.host is None) == (options.hosts is None):
-            raise UsageError("name one HOST[:PORT], or --hosts FILE with many")
+            options.misused("name one HOST[:PORT], or --hosts FILE with many")
         if options.hosts is not None:
             from smtpprobe.hosts import check_hosts
 
