@@ -1,5 +1,7 @@
 """Events on transitions, never on repetition: what changed, for whoever reads ``kubectl describe``. Pure.
 
+Our sentences are in the spec's language; ProbeFailed ends with the advice, as much of it as an event holds.
+
 ======================  =======  ==================================================================================
 reason                  type     when
 ======================  =======  ==================================================================================
@@ -16,13 +18,16 @@ SpecInvalid             Warning  the spec cannot be used
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from smtpprobe.advice import OWNERS, Lang
+from smtpprobe.counsel import lang_of
 from smtpprobe.refusals import of_target
 from smtpprobe.resource import GROUP, VERSION, Condition, Status
-from smtpprobe.vocabulary import ConditionStatus, ConditionType, Outcome, Reason
+from smtpprobe.vocabulary import ConditionStatus, ConditionType, Outcome, Owner, Reason
 from smtpprobe_operator.registry import Probe
 
 MOST_CHARS = 900
@@ -42,8 +47,9 @@ class EventDraft(NamedTuple):
 
 def drafts(before: Status, after: Status, probe: Probe) -> tuple[EventDraft, ...]:
     """Return the events that the step from ``before`` to ``after`` deserves, mostly none."""
-    found = (*_outcome(before, after), *_login(before, after), *_egress(before, after), *_spec(before, after))
-    return tuple(_draft(probe, *event) for event in found)
+    lang = lang_of(probe.spec) if probe.spec else "en"
+    found = (*_outcome(before, after, lang), *_login(before, after, lang), *_egress(before, after, lang))
+    return tuple(_draft(probe, event) for event in (*found, *_spec(before, after)))
 
 
 def body(draft: EventDraft, probe: Probe, *, now: datetime, instance: str) -> dict[str, Any]:
@@ -75,10 +81,38 @@ def repeated(existing: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     return {"series": {"count": max(1, int(series.get("count") or 1)) + 1, "lastObservedTime": _micro(now)}}
 
 
-_Event = tuple[str, str, str, str]
+class _Event(NamedTuple):
+    type: str
+    reason: str
+    action: str
+    note: str
+    advice: str = ""
 
 
-def _outcome(before: Status, after: Status) -> tuple[_Event, ...]:
+_ONE_LOGIN = "kubectl annotate smtpprobe NAME smtpprobe.dev/run-now=$(date +%s) --overwrite"
+_WORDS: dict[Lang, dict[str, str]] = {
+    "en": {
+        "stage": " at stage {stage}{code}",
+        "owner": " ({owner} must act)",
+        "recovered": "passed again: {text}",
+        "resumed": "sessions take place again: {text}",
+        "paused": "no more logins after {count} refused ({reason}): change the Secret, or allow one login with "
+        + _ONE_LOGIN,
+        "moved": "the server saw {new}; before it saw {old}",
+    },
+    "ko": {
+        "stage": ", {stage} 단계{code}",
+        "owner": " (조치할 사람: {owner})",
+        "recovered": "다시 통과했습니다: {text}",
+        "resumed": "다시 실행됩니다: {text}",
+        "paused": "로그인이 {count}번 거절되어({reason}) 더 보내지 않습니다. Secret을 바꾸거나 로그인 한 번을 "
+        "다음 명령으로 허용해 주십시오: " + _ONE_LOGIN,
+        "moved": "서버가 본 주소가 바뀌었습니다: {old} → {new}",
+    },
+}
+
+
+def _outcome(before: Status, after: Status, lang: Lang) -> tuple[_Event, ...]:
     last, previous = after.last_run, before.last_run
     if last is None or last == previous:
         return ()
@@ -86,49 +120,48 @@ def _outcome(before: Status, after: Status) -> tuple[_Event, ...]:
     if last.outcome is Outcome.ERROR:
         if was_error and previous and (previous.reason, previous.spec_digest) == (last.reason, last.spec_digest):
             return ()
-        return ((WARNING, "ProbeError", "Run", f"{last.reason}: {last.message or ''}"),)
+        return (_Event(WARNING, "ProbeError", "Run", f"{last.reason}: {last.message or ''}"),)
     found: list[_Event] = []
+    words = _WORDS[lang]
     old, new = _answer(before), _answer(after)
     text = _text(after, ConditionType.READY) or (after.locations[0].reason or "" if after.locations else "")
     if last.outcome is Outcome.FAILED and (old is None or old != new or _spec_changed(before, after)):
         code = f" {after.reply_code}" if after.reply_code else ""
-        stage = f" at stage {after.failed_stage}{code}" if after.failed_stage else ""
-        owner = f" ({after.advice.owner} must act)" if after.advice else ""
-        found.append((WARNING, "ProbeFailed", "Run", f"{new}{stage}{owner}: {text}"))
+        stage = words["stage"].format(stage=after.failed_stage, code=code) if after.failed_stage else ""
+        owner = words["owner"].format(owner=OWNERS[lang][Owner(after.advice.owner)]) if after.advice else ""
+        advice = after.advice.text if after.advice else ""
+        found.append(_Event(WARNING, "ProbeFailed", "Run", f"{new}{stage}{owner}: {text}", advice))
     if last.outcome is Outcome.PASSED and before.consecutive_failures:
-        found.append((NORMAL, "ProbeRecovered", "Run", f"passed again: {text}"))
+        found.append(_Event(NORMAL, "ProbeRecovered", "Run", words["recovered"].format(text=text)))
     elif was_error and (old is None or old == new):
-        found.append((NORMAL, "ProbeResumed", "Run", f"sessions take place again: {text}"))
+        found.append(_Event(NORMAL, "ProbeResumed", "Run", words["resumed"].format(text=text)))
     return tuple(found)
 
 
-def _login(before: Status, after: Status) -> tuple[_Event, ...]:
+def _login(before: Status, after: Status, lang: Lang) -> tuple[_Event, ...]:
     new = after.auth
     old = of_target(before.auth, new.target) if new.target else before.auth
     found: list[_Event] = []
     if new.refused and new.fingerprint is None:
         return ()  # a pod was lost and perhaps a login with it: ProbeError tells it
     if new.refused and new.last_attempt != old.last_attempt and (not old.refused or old.reason != new.reason):
-        found.append((WARNING, "AuthenticationRejected", "Login", f"{new.reason}: {new.message or ''}"))
+        found.append(_Event(WARNING, "AuthenticationRejected", "Login", f"{new.reason}: {new.message or ''}"))
     if new.paused and not old.paused:
-        text = (
-            f"no more logins after {new.refused} refused ({new.reason}): change the Secret, or allow one login with "
-            "kubectl annotate smtpprobe NAME smtpprobe.dev/run-now=$(date +%s) --overwrite"
-        )
-        found.append((WARNING, "LoginPaused", "Login", text))
+        text = _WORDS[lang]["paused"].format(count=new.refused, reason=new.reason)
+        found.append(_Event(WARNING, "LoginPaused", "Login", text))
     return tuple(found)
 
 
-def _egress(before: Status, after: Status) -> tuple[_Event, ...]:
+def _egress(before: Status, after: Status, lang: Lang) -> tuple[_Event, ...]:
     found: list[_Event] = []
     old, new = _condition(before, ConditionType.EGRESS_AUTHORIZED), _condition(after, ConditionType.EGRESS_AUTHORIZED)
     if new and new.status is ConditionStatus.FALSE and (old is None or old.status is not ConditionStatus.FALSE):
-        found.append((WARNING, "EgressNotAuthorized", "Run", f"{new.reason}: {new.message}"))
+        found.append(_Event(WARNING, "EgressNotAuthorized", "Run", f"{new.reason}: {new.message}"))
     known = {seen.ip for seen in before.egress.addresses}
     fresh = [seen.ip for seen in after.egress.addresses if seen.ip not in known]
     if known and fresh:
-        newest = before.egress.addresses[0].ip
-        found.append((NORMAL, "EgressIPChanged", "Run", f"the server saw {', '.join(fresh)}; before it saw {newest}"))
+        text = _WORDS[lang]["moved"].format(new=", ".join(fresh), old=before.egress.addresses[0].ip)
+        found.append(_Event(NORMAL, "EgressIPChanged", "Run", text))
     return tuple(found)
 
 
@@ -136,7 +169,7 @@ def _spec(before: Status, after: Status) -> tuple[_Event, ...]:
     old, new = _condition(before, ConditionType.ACCEPTED), _condition(after, ConditionType.ACCEPTED)
     invalid = new is not None and new.reason == Reason.SPEC_INVALID and after.last_run == before.last_run
     if new and invalid and (old is None or (old.reason, old.message) != (new.reason, new.message)):
-        return ((WARNING, "SpecInvalid", "Validate", new.message),)
+        return (_Event(WARNING, "SpecInvalid", "Validate", new.message),)
     return ()
 
 
@@ -160,11 +193,24 @@ def _text(status: Status, kind: ConditionType) -> str:
     return known.message if known else ""
 
 
-def _draft(probe: Probe, kind: str, reason: str, action: str, note: str) -> EventDraft:
-    note = " ".join(note.split())
+def _draft(probe: Probe, event: _Event) -> EventDraft:
+    note = " ".join(event.note.split())
     note = note if len(note.encode()) <= MOST_CHARS else note.encode()[: MOST_CHARS - 3].decode(errors="ignore") + "..."
-    mark = hashlib.sha256(f"{probe.uid}\n{reason}\n{note}".encode()).hexdigest()[:16]
-    return EventDraft(f"{probe.name[:200].rstrip('.-')}.{mark}", kind, reason, action, note)
+    # Without the advice, which names the time of its run: the same failure again is the same event.
+    mark = hashlib.sha256(f"{probe.uid}\n{event.reason}\n{note}".encode()).hexdigest()[:16]
+    name = f"{probe.name[:200].rstrip('.-')}.{mark}"
+    return EventDraft(name, event.type, event.reason, event.action, _advised(note, event.advice))
+
+
+def _advised(note: str, advice: str) -> str:
+    """Append as many whole sentences of the advice as an event's note holds."""
+    told = note.rstrip(". ")
+    for sentence in re.split(r"(?<=[.!?])\s+", advice):
+        longer = f"{told}{'' if told.endswith(('.', '!', '?')) else '.'} {sentence}"
+        if len(longer.encode()) > MOST_CHARS:
+            break
+        told = longer
+    return told if advice else note
 
 
 def _micro(moment: datetime) -> str:

@@ -159,3 +159,54 @@ def test_a_repeated_event_counts_up_from_two():
     patch = events.repeated({}, NOON)
     assert patch == {"series": {"count": 2, "lastObservedTime": "2026-11-22T12:00:00.000000Z"}}
     assert events.repeated(patch, NOON)["series"]["count"] == 3
+
+
+def test_a_failure_ends_with_the_advice_and_keeps_its_name():
+    """ProbeFailed says what to do, in whole sentences that fit; the same failure at another time is the same event."""
+    result = refused(SPEC, Reason.RELAY_DENIED, Stage.RCPT, at(0))
+    status = step(Status(), result)
+    (draft,) = events.drafts(Status(), status, ME)
+    assert status.advice is not None
+    assert "RelayDenied at stage rcpt 550 (mail admin must act): " in draft.note
+    assert draft.note.endswith(status.advice.text)
+    later = step(Status(), refused(SPEC, Reason.RELAY_DENIED, Stage.RCPT, at(30)))
+    (again,) = events.drafts(Status(), later, ME)
+    assert later.advice != status.advice
+    assert again.name == draft.name
+
+
+@pytest.mark.parametrize("reason", [Reason.BAD_CREDENTIALS, Reason.EGRESS_IP_NOT_AUTHORIZED, Reason.RELAY_DENIED])
+def test_events_speak_the_language_of_the_spec(reason):
+    """With language ko owner and advice are Korean, and the note still fits."""
+    korean = login_spec(
+        envelope={"from": "noreply@shop.example.com", "to": ["postmaster@other.example"]}, language="ko"
+    )
+    result = refused(korean, reason, Stage.RCPT, at(0))
+    status = fold(Status(), korean, generation=1, finished=finished(korean, result), now=at(0))
+    (draft,) = events.drafts(Status(), status, probe(korean))
+    assert ", rcpt 단계 550 (조치할 사람: " in draft.note
+    assert len(draft.note.encode()) <= events.MOST_CHARS
+    assert status.advice is not None
+    assert status.advice.text.partition(". ")[0] in draft.note
+    assert draft.note.endswith((".", str(reason)))
+
+
+def test_recovery_pause_and_address_speak_it_too():
+    """Korean sentences for what is no failure of a session."""
+    korean = login_spec(
+        envelope={"from": "noreply@shop.example.com", "to": ["postmaster@other.example"]}, language="ko"
+    )
+    status, notes = Status(), {}
+    story = [
+        bad_login(korean, at(0)), bad_login(korean, at(30), salt="5b"),
+        passed(korean, at(60), ip="203.0.113.7"), passed(korean, at(90), ip="203.0.113.8"),
+    ]  # fmt: skip
+    for result in story:
+        end = finished(korean, result, f"slot:{int(result.finished_at.timestamp())}")
+        after = fold(status, korean, generation=1, finished=end, now=result.finished_at)
+        notes |= {draft.reason: draft.note for draft in events.drafts(status, after, probe(korean))}
+        status = after
+    assert "더 보내지 않습니다" in notes["LoginPaused"]
+    assert "smtpprobe.dev/run-now" in notes["LoginPaused"]
+    assert notes["ProbeRecovered"].startswith("다시 통과했습니다: ")
+    assert notes["EgressIPChanged"] == "서버가 본 주소가 바뀌었습니다: 203.0.113.7 → 203.0.113.8"
