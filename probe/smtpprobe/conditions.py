@@ -23,6 +23,7 @@ from smtpprobe import egress
 from smtpprobe.evidence import failing
 from smtpprobe.model import ProbeResult
 from smtpprobe.plan import Step, by_port, stages
+from smtpprobe.proof import needs_message
 from smtpprobe.resource import AuthPause, Condition, DiscoveryStatus, Spec
 from smtpprobe.spec import effective_depth
 from smtpprobe.summary import ends_soon
@@ -99,7 +100,7 @@ def judge(spec: Spec, result: ProbeResult, auth: AuthPause) -> Verdicts:
         since = f"{auth.last_attempt:%Y-%m-%d %H:%M} UTC" if auth.last_attempt else "an earlier run"
         text = f"login paused since the refusal of {since}; this session ended before the login"
         found[ConditionType.AUTHENTICATED] = _login_paused(auth.reason or Reason.UNKNOWN, text, auth)
-    found[ConditionType.EGRESS_AUTHORIZED] = _egress_authorized(result)
+    found[ConditionType.EGRESS_AUTHORIZED] = _egress_authorized(spec, result)
     found[ConditionType.EGRESS_EXPECTED] = egress_expected(spec, result)
     if result.verdict is None:
         ready = Verdict(ConditionStatus.TRUE, StateReason.SUCCEEDED, result.message)
@@ -242,17 +243,27 @@ def _achieved(kind: ConditionType, spec: Spec, result: ProbeResult) -> str:
         said = ((result.tls and result.tls.protocol) or "TLS", "certificate verified", until)
         return ", ".join(filter(None, said))
     if kind is ConditionType.AUTHENTICATED:
+        entry = next((known for known in result.stages if known.stage is Stage.AUTH and known.detail), None)
+        if entry is not None:
+            return f"accepted: {entry.detail}"
         return f"login accepted by {result.auth.mechanism}" if result.auth.mechanism else "login accepted"
     recipients = sum(e.stage is Stage.RCPT and e.outcome is StageOutcome.PASSED for e in result.stages)
     if kind is ConditionType.ENVELOPE_ACCEPTED:
         return f"sender and {recipients} recipient{'' if recipients == 1 else 's'} accepted"
-    return "accepted"
+    entries = {known.stage: known for known in result.stages}
+    data, dot = entries.get(Stage.DATA), entries.get(Stage.DOT)
+    words = " ".join(dot.reply.lines) if dot and dot.reply else ""
+    return ", ".join(filter(None, ("the server took the test message", data and data.detail, words)))
 
 
-def _egress_authorized(result: ProbeResult) -> Verdict:
+def _egress_authorized(spec: Spec, result: ProbeResult) -> Verdict:
     finding = result.egress
     if finding.reason is EgressReason.SERVER_NAMED_IP and not any(a.rank.startswith("A") for a in finding.addresses):
         text = "the server names our host or address, without saying which, as the cause of its refusal"
         return Verdict(finding.status, finding.reason, text)
     text = _EGRESS_MESSAGES.get(finding.reason, str(finding.reason)).format(ip=seen_from(result))
+    if finding.reason is EgressReason.ENVELOPE_ONLY and result.stage in STAGES[ConditionType.MESSAGE_ACCEPTED]:
+        text = "sender and recipients were accepted; the message was refused for a reason that names no address"
+    elif more := needs_message(result, spec.host, spec.tls.server_name):
+        text += f". {more}"
     return Verdict(finding.status, finding.reason, text)

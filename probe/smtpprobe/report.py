@@ -15,6 +15,8 @@ from smtpprobe.evidence import outage_result, result_of
 from smtpprobe.issuers import compare
 from smtpprobe.layout import WIDTH, columns, fit, paragraphs
 from smtpprobe.model import Certificate, ProbeRequest, ProbeResult, StageResult, TlsFacts, TranscriptLine
+from smtpprobe.proof import needs_message
+from smtpprobe.replies import mechanisms
 from smtpprobe.report_words import HEADS, PROOF, TLS
 from smtpprobe.resource import Outage, SeenCertificate, Spec, Status
 from smtpprobe.runs import run_digest
@@ -75,7 +77,7 @@ def text(
         blocks.append(_block(paint(heads["proof"], "bold"), evidence(result, request, lang).splitlines()))
     if result.tls is not None:
         blocks.append(_block(paint(heads["tls"], "bold"), _tls_lines(result.tls, now or result.finished_at, lang)))
-    blocks.append(_block(paint(heads["egress"], "bold"), _egress_lines(result)))
+    blocks.append(_block(paint(heads["egress"], "bold"), _egress_lines(result, request, lang, prose)))
     experiments = [f"{e.name}: {e.showed}" + (f" → {e.decided}" if e.decided else "") for e in result.experiments]
     blocks.append(_block(paint(heads["experiments"], "bold"), paragraphs(experiments, prose)))
     blocks.append(_block(paint(heads["notes"], "bold"), [", ".join(result.notes)] if result.notes else []))
@@ -203,12 +205,9 @@ def _login(result: ProbeResult, words: dict[str, str], lang: Lang) -> str:
     if not auth.sent:
         return words["unsent"]
     how = "accepted" if auth.succeeded else "refused" if auth.refused else "unanswered"
-    return ", ".join(
-        filter(
-            None,
-            (auth.mechanism.value if auth.mechanism else None, SHAPES[lang].get(auth.user_shape or ""), words[how]),
-        )
-    )
+    offered = " ".join(mechanisms(result.features.after_tls or result.features.before_tls or ()))
+    taken = f"{auth.mechanism or ''} ({words['offered']}: {offered})" if offered else auth.mechanism
+    return ", ".join(filter(None, (taken, SHAPES[lang].get(auth.user_shape or ""), words[how])))
 
 
 def _present(status: Status, paint: _Paint, lang: Lang, prose: int) -> list[str]:
@@ -268,11 +267,12 @@ def _outage(row: Outage, lang: Lang) -> str:
     return f"{told}  {readable(first.message)}" if first is not None and first.message else told
 
 
-def _egress_lines(result: ProbeResult) -> list[str]:
+def _egress_lines(result: ProbeResult, request: ProbeRequest | None, lang: Lang, prose: int) -> list[str]:
     found = result.egress
     lines = [f"EgressAuthorized={found.status} {found.reason}"]
     lines += [f"{address.ip}  {address.method} ({address.rank})" for address in found.addresses]
-    return lines
+    hosts = (request.host, request.tls.server_name) if request else ()
+    return lines + paragraphs(filter(None, [needs_message(result, *hosts, lang=lang)]), prose)
 
 
 def _spoken(line: TranscriptLine, paint: _Paint) -> str:

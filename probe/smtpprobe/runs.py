@@ -37,7 +37,7 @@ class Finished(Value, frozen=True, kw_only=True):
 
 
 def run_digest(spec: Spec) -> str:
-    """Mark what a session depends on: the spec without suspend, schedule, expectedCIDRs and language (16 hex digits)."""
+    """Mark what a session depends on: the spec without suspend, schedule, expectedCIDRs, language (16 hex digits)."""
     relevant = msgspec.structs.replace(
         spec,
         suspend=False,

@@ -2,13 +2,14 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from runs_made import NOON, bad_login, error, finished, login_spec, passed, refused, skipped_login, spec
 
-from smtpprobe.model import EgressAddress, EgressFinding
+from smtpprobe.model import EgressAddress, EgressFinding, Reply
 from smtpprobe.resource import Spec, Status
 from smtpprobe.spec import Problem
-from smtpprobe.status import fold, invalid, refold, running
+from smtpprobe.status import fold, invalid, needs_run, refold, running
 from smtpprobe.vocabulary import ConditionStatus, EgressMethod, EgressReason, Reason, Stage
 
 ENVELOPE = {"from": "noreply@shop.example.com", "to": ["postmaster@other.example"]}
@@ -302,3 +303,70 @@ def test_advice_on_an_invalid_spec_has_the_bound_of_all_advice():
     assert status.advice is not None
     assert len(status.advice.text) <= 600
     assert "envelope.to[39]" in next(c.message for c in status.conditions if c.type == "Accepted")
+
+
+MESSAGE = login_spec(envelope=ENVELOPE, depth="message")
+
+
+def message_of(status: Status, kind: str) -> str:
+    return next(c.message for c in status.conditions if c.type == kind)
+
+
+def test_depth_message_has_a_condition_of_its_own():
+    """MessageAccepted stands only where a message is asked for; it names the mail and the server's words, or its no."""
+    assert "MessageAccepted" not in words(folded(FULL, passed(FULL)))
+    good = passed(MESSAGE)
+    entries = {
+        Stage.DATA: {"detail": "Message-ID <smtpprobe.1@shop.example.com>"},
+        Stage.DOT: {"reply": Reply(code=250, lines=("Ok 0100018c",))},
+    }
+    stages = tuple(msgspec.structs.replace(entry, **entries.get(entry.stage, {})) for entry in good.stages)
+    status = folded(MESSAGE, msgspec.structs.replace(good, stages=stages))
+    assert words(status)["MessageAccepted"] == T
+    said = "the server took the test message, Message-ID <smtpprobe.1@shop.example.com>, Ok 0100018c"
+    assert message_of(status, "MessageAccepted") == said
+    assert words(running(Status(), MESSAGE, generation=1, now=NOON))["MessageAccepted"] == "Unknown/Running"
+
+
+@pytest.mark.parametrize(
+    ("stage", "reason", "envelope", "message"),
+    [
+        (Stage.DOT, Reason.SANDBOX_RESTRICTED, T, "False/SandboxRestricted"),
+        (Stage.DATA, Reason.SERVICE_UNAVAILABLE, T, "Unknown/ServiceUnavailable"),
+        (Stage.DOT, Reason.COMMAND_TIMEOUT, T, "Unknown/CommandTimeout"),
+        (Stage.RCPT, Reason.RECIPIENT_REJECTED, "False/RecipientRejected", NR),
+    ],
+)
+def test_a_message_that_is_not_taken_says_so_in_its_condition(stage, reason, envelope, message):
+    """Refused at data or dot: the envelope stays accepted and MessageAccepted has the reason."""
+    finding = EgressFinding(reason=EgressReason.ENVELOPE_ONLY)
+    status = folded(MESSAGE, refused(MESSAGE, reason, stage, egress=finding))
+    assert (words(status)["EnvelopeAccepted"], words(status)["MessageAccepted"]) == (envelope, message)
+    if stage is not Stage.RCPT:
+        assert message_of(status, "EgressAuthorized").endswith("refused for a reason that names no address")
+
+
+@pytest.mark.parametrize(
+    ("host", "simulator"), [("email-smtp.eu-west-1.amazonaws.com", True), ("smtp.sendgrid.net", False)]
+)
+def test_where_only_a_message_proves_more_it_is_recommended(host, simulator):
+    """EnvelopeOnly names depth message, and for Amazon SES the simulator's address."""
+    of = login_spec(host=host, envelope=ENVELOPE)
+    finding = EgressFinding(reason=EgressReason.ENVELOPE_ONLY)
+    text = message_of(folded(of, msgspec.structs.replace(passed(of), egress=finding)), "EgressAuthorized")
+    assert "depth message sends one marked test mail" in text
+    assert ("success@simulator.amazonses.com" in text) is simulator
+
+
+def test_another_language_needs_no_run():
+    """The last answer is folded again: same conditions, advice in Korean."""
+    of, korean = login_spec(envelope=ENVELOPE), login_spec(envelope=ENVELOPE, language="ko")
+    status = folded(of, refused(of, Reason.RELAY_DENIED, Stage.RCPT))
+    again = refold(status, korean, generation=2, now=NOON + timedelta(minutes=1))
+    assert words(again) == words(status)
+    assert status.advice is not None
+    assert again.advice is not None
+    assert (status.advice.owner, again.advice.owner) == ("mail admin", "mail admin")
+    assert status.advice.text.isascii()
+    assert "메일 관리자" in again.advice.text
+    assert not needs_run(korean, status)
