@@ -51,7 +51,7 @@ def as_object(report: Report) -> dict[str, Any]:
     return {
         "schemaVersion": result.schema_version,
         "host": request.host if request else None,
-        "port": request.port if request else None,
+        "port": request.port or None if request else None,
         "mode": request.mode.value if request else None,
         "heloName": request.helo_name if request else None,
         "envelope": {"from": envelope.mail_from, "to": list(envelope.rcpt_to)} if envelope else None,
