@@ -17,21 +17,19 @@ import msgspec
 
 from smtpprobe.model import Alternative, Value, Verdict
 from smtpprobe.normalize import Normal, normalize, quoted_address
-from smtpprobe.vocabulary import Mode, Reason, Stage
+from smtpprobe.vocabulary import Reason, Stage
 
 __all__ = ["Rule", "SessionFacts", "classify", "quoted_address"]
 
 
 class SessionFacts(Value, frozen=True, kw_only=True):
-    """What the session knows and a reply does not say; ``own_ips``: addresses that may be ours in its eyes."""
+    """What the session knows and a reply does not say."""
 
     host: str = ""
     banner: str = ""
-    mode: Mode | None = None
     tls_active: bool = False
     login_sent: bool = False
     login_offered: bool = False
-    own_ips: tuple[str, ...] = ()
     mail_from: str | None = None
     rcpt_to: tuple[str, ...] = ()
 
@@ -77,6 +75,10 @@ class _Book(msgspec.Struct, frozen=True):
 
 
 _NO_FACTS = SessionFacts()
+_NOT_UNDER_TLS = frozenset({Reason.TLS_REQUIRED, Reason.TLS_NOT_OFFERED, Reason.WRONG_TLS_MODE})
+_NOT_BEHIND_LOGIN = frozenset({Reason.AUTH_REQUIRED, Reason.AUTH_NOT_OFFERED, Reason.BAD_CREDENTIALS})
+_BEHIND_LOGIN = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT})
+_CONTRADICTED = 0.5
 _UNKNOWN = Verdict(reason=Reason.UNKNOWN, confidence=0.0, rule="unknown")
 
 
@@ -94,8 +96,19 @@ def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verd
         rule = book.rules[number]
         fits = _holds(rule, stage, normal) and _fits(rule, normal, facts or _NO_FACTS)
         if fits and _says(rule, places.get(number, ()), normal.text):
-            return _verdict(number)
+            return _settled(_verdict(number), stage, facts or _NO_FACTS)
     return _UNKNOWN
+
+
+def _settled(verdict: Verdict, stage: Stage, facts: SessionFacts) -> Verdict:
+    """Leave out what the session itself has shown to be otherwise: TLS is up, the login was accepted."""
+    shown: frozenset[Reason] = _NOT_UNDER_TLS if facts.tls_active else frozenset()
+    if facts.login_sent and stage in _BEHIND_LOGIN:
+        shown |= _NOT_BEHIND_LOGIN
+    left = tuple(a for a in verdict.alternatives if a.reason not in shown)
+    if verdict.reason in shown:
+        return msgspec.structs.replace(verdict, alternatives=left, confidence=min(verdict.confidence, _CONTRADICTED))
+    return msgspec.structs.replace(verdict, alternatives=left) if len(left) < len(verdict.alternatives) else verdict
 
 
 def _grams(text: str) -> set[str]:

@@ -328,11 +328,9 @@ class Stages:
         facts = SessionFacts(
             host=self.request.host,
             banner=self.banner,
-            mode=self.mode,
             tls_active=self.tls is not None,
             login_sent=self.login.facts.sent,
             login_offered=bool(mechanisms((*(self.features.before_tls or ()), *(self.features.after_tls or ())))),
-            own_ips=(self.wire.local[0],) if self.wire is not None else (),
             mail_from=envelope.mail_from if envelope else None,
             rcpt_to=envelope.rcpt_to if envelope else (),
         )

@@ -28,9 +28,24 @@ _BEGINS: Final = (
 )
 _RUST: Final = re.compile(r"(Permanent|Transient)NegativeCompletion, category: (\w{4,20}), detail: (\w{3,5})")
 _DIGITS: Final = {
-    **{"Permanent": "5", "Transient": "4", "Syntax": "0", "Information": "1", "Connections": "2", "Unspecified3": "3"},
-    **{"Unspecified4": "4", "MailSystem": "5", "Zero": "0", "One": "1", "Two": "2", "Three": "3", "Four": "4"},
-    **{"Five": "5", "Six": "6", "Seven": "7", "Eight": "8", "Nine": "9"},
+    "Permanent": "5",
+    "Transient": "4",
+    "Syntax": "0",
+    "Information": "1",
+    "Connections": "2",
+    "Unspecified3": "3",
+    "Unspecified4": "4",
+    "MailSystem": "5",
+    "Zero": "0",
+    "One": "1",
+    "Two": "2",
+    "Three": "3",
+    "Four": "4",
+    "Five": "5",
+    "Six": "6",
+    "Seven": "7",
+    "Eight": "8",
+    "Nine": "9",
 }
 _TUPLE: Final = re.compile(rf"({_CODE}), ?u?b?['\"]")
 _LOGGED: Final = re.compile(r"; from=<[^<>]{0,320}>(?: to=<| proto=).*| ?\(in reply to [^()]{1,60}\)", re.DOTALL)

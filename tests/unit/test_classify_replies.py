@@ -65,6 +65,74 @@ def test_the_party_that_is_not_verified_decides_between_sandbox_and_sender():
     assert reason("dot", text.format("user@example.net"), **envelope) is Reason.SANDBOX_RESTRICTED
 
 
+def test_what_the_session_has_shown_is_no_cause_any_more():
+    """With TLS up no alternative says that TLS is missing; after an accepted login none says to log in."""
+    text = "554 5.7.1 <user@example.com>: Relay access denied"
+    behind = classify(Stage.RCPT, text, SessionFacts(login_sent=True))
+    assert Reason.AUTH_REQUIRED in {a.reason for a in classify(Stage.RCPT, text).alternatives}
+    assert Reason.AUTH_REQUIRED not in {a.reason for a in behind.alternatives}
+    assert behind.reason is Reason.RELAY_DENIED
+    text = "503 AUTH command used when not advertised"
+    assert Reason.TLS_REQUIRED in {a.reason for a in classify(Stage.AUTH, text).alternatives}
+    under_tls = classify(Stage.AUTH, text, SessionFacts(tls_active=True))
+    assert Reason.TLS_REQUIRED not in {a.reason for a in under_tls.alternatives}
+
+
+def test_a_reply_that_contradicts_the_session_is_not_believed_firmly():
+    """A server that asks for the login which it has accepted gets a verdict under 0.8."""
+    text = "530 5.7.0 Authentication required"
+    assert classify(Stage.MAIL, text).confidence >= 0.8
+    assert classify(Stage.MAIL, text, SessionFacts(login_sent=True)).confidence < 0.8
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "cause"),
+    [
+        (
+            "rcpt",
+            "host mx.example.com[203.0.113.7] said: 554 5.7.1 <a@example.com>: Relay access denied",
+            "RelayDenied",
+        ),
+        ("auth", "(535, b'5.7.8 Error: authentication failed')", "BadCredentials"),
+        (
+            "mail",
+            "SmtpException: needs a secure connection. The server response was: 5.7.0 Authentication Required",
+            "AuthRequired",
+        ),
+        (
+            "mail",
+            '{"code":"EENVELOPE","response":"530 Must issue a STARTTLS command first","responseCode":530}',
+            "TlsRequired",
+        ),
+        (
+            "rcpt",
+            "reject: RCPT from x[203.0.113.7]: 451 4.7.1 <a@b.example>: Greylisted; from=<> proto=ESMTP helo=<bad>",
+            "Greylisted",
+        ),
+        ("dot", "smtp;552 5.3.4 Message too big for system (in reply to end of DATA command)", "MessageTooLarge"),
+        ("auth", "SMTP Error (535): Authentication failed", "BadCredentials"),
+    ],
+)
+def test_a_reply_is_found_in_what_a_client_or_log_put_around_it(stage, text, cause):
+    """The words around a reply decide nothing: what the server said does."""
+    assert reason(stage, text) == cause
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        ("host a[203.0.113.7] said: 550 5.1.1 no such user (in reply to RCPT TO command)", Stage.RCPT),
+        ("SMTPSenderRefused: (530, b'5.7.0 Authentication Required')", Stage.MAIL),
+        ("SMTPDataError: (554, b'5.7.1 rejected')", Stage.DOT),
+        ("Error: Invalid login: 535 Incorrect authentication data", Stage.AUTH),
+        ("host a[203.0.113.7] refused to talk to me: 554 5.7.1 no", Stage.GREETING),
+    ],
+)
+def test_the_words_around_a_reply_name_its_stage(text, stage):
+    """Where nobody names the stage, the client's or the log's own words do."""
+    assert stage_of(None, text) is stage
+
+
 def test_a_word_in_an_address_decides_nothing():
     """Mailboxes called relay, spam or greylist do not change what the reply means."""
     for name in ("relay", "spam", "greylisted", "blocked", "quota"):
