@@ -49,9 +49,14 @@ class Counts:
 
     def look(self) -> None:
         with self._lock:
-            entries = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-            now = sum(entry[1].startswith(f"{self._local}:") and entry[3] == "01" for entry in entries)
-            self.most = max(self.most, now)
+            # One reading is no moment: connections come and go during it. What two in a row show was open between them.
+            self.most = max(self.most, len(self._open() & self._open()))
+
+    def _open(self) -> set[tuple[str, str]]:
+        entries = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return {
+            (entry[1], entry[2]) for entry in entries if entry[1].startswith(f"{self._local}:") and entry[3] == "01"
+        }
 
 
 class Ports:
