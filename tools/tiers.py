@@ -30,7 +30,7 @@ class Tier(NamedTuple):
 
 TIERS = {
     "unit": Tier(options=("-n", "2")),
-    "smtp": Tier(within=(*LAUNCH, "--no-kube", "--mail", "--refusals", "--"), options=("-n", "2")),
+    "smtp": Tier(within=(*LAUNCH, "--no-kube", "--mail", "--refusals", "--clients", "--"), options=("-n", "2")),
     "api": Tier(within=(*LAUNCH, "--nodes", "0", "--")),
     "e2e": Tier(within=(*LAUNCH, "--nodes", "2", "--mail", "--prometheus", "--")),
     "chart": Tier(within=(*LAUNCH, "--nodes", "0", "--"), options=("-n", "2")),

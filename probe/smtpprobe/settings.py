@@ -6,6 +6,7 @@ A password never stands in a snippet; it names the environment variable SMTP_PAS
 import functools
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ from smtpprobe.plan import by_port
 from smtpprobe.vocabulary import Mechanism, Mode
 
 _LINE: Final = re.compile(r"@([a-z0-9! -]+)\|( ?)")
-_VALUE: Final = re.compile(r"\{\{(\w+)\}\}")
+_VALUE: Final = re.compile(r"\{\{(\w+)(?::(\w+))?\}\}")
+_READABLE: Final = "Without TLS anybody on the way can read the password"
 _WHAT: Final = {
     "helo": "No setting for the EHLO name {helo}: this client takes the machine's name",
     "mechanism": "No setting for the mechanism {mechanism}: this client chooses itself",
@@ -78,11 +80,18 @@ class Client(msgspec.Struct, frozen=True):
     template: str
     unsettable: tuple[str, ...] = ()
     cannot: tuple[tuple[str, str], ...] = ()
+    unfit: tuple[tuple[str, str, str], ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 def clients() -> tuple[str, ...]:
     """Return the names of the clients, in the order of the file."""
     return tuple(_file())
+
+
+def by_alias() -> dict[str, str]:
+    """Return the client of each name that people also use for one, such as javamail."""
+    return {alias: name for name, client in _file().items() for alias in client.aliases}
 
 
 def snippet(name: str, working: Working) -> Snippet:
@@ -95,10 +104,13 @@ def snippet(name: str, working: Working) -> Snippet:
     remarks = [why for when, why in client.cannot if _holds(when, words)]
     if working.username is not None and working.mechanism not in {Mechanism.AUTO, *client.mechanisms}:
         remarks.append(f"{client.title} cannot log in by {working.mechanism}")
+    remarks += [why for name, pattern, why in client.unfit if re.search(pattern, str(values[name]))]
     body = []
     if not remarks:
-        body = [_fill(line, values, QUOTES[client.quote]) for line in _lines(client.template, words)]
+        body = [_fill(line, values, client.quote) for line in _lines(client.template, words)]
         remarks = [_WHAT[what].format(**values) for what in client.unsettable if what in words]
+        if words >= {Mode.PLAIN.value, "login"}:
+            remarks.append(_READABLE)
     lines = [f"{client.comment} {remark}" for remark in remarks] + body
     return Snippet(client=name, title=client.title, file=client.file, text="\n".join(lines).strip("\n") + "\n")
 
@@ -118,10 +130,10 @@ def _holds(condition: str, words: frozenset[str]) -> bool:
     return all((word[1:] not in words) if word[0] == "!" else word in words for word in condition.split())
 
 
-def _fill(line: str, values: dict[str, str | int], quote: Callable[[str], str]) -> str:
+def _fill(line: str, values: dict[str, str | int], quote: str) -> str:
     def put(found: re.Match[str]) -> str:
         value = values[found[1]]
-        return str(value) if isinstance(value, int) else quote(value)
+        return str(value) if isinstance(value, int) else QUOTES[found[2] or quote](value)
 
     return _VALUE.sub(put, line)
 
@@ -147,6 +159,7 @@ def _values(working: Working) -> dict[str, str | int]:
     host = f"[{working.host}]" if ":" in working.host else working.host
     return {
         "host": working.host,
+        "bracketed": host,
         "port": working.port,
         "address": f"{host}:{working.port}",
         "username": working.username or "",
@@ -196,6 +209,7 @@ QUOTES: Final[dict[str, Callable[[str], str]]] = {
     "properties": _properties,
     "ini": _ini,
     "double": _double,
+    "shell": shlex.quote,
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cache
 import certs
+import clients
 import debian
 import gobuild
 import images
@@ -26,6 +27,7 @@ class Wanted:
     images: bool = True
     mail: bool = True
     refusals: bool = True
+    clients: bool = True
     prometheus: bool = True
 
 
@@ -41,6 +43,7 @@ class Parts:
     store: str = ""
     images: dict[str, str] = field(default_factory=dict)
     roots: dict[str, str] = field(default_factory=dict)
+    clients: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
@@ -63,6 +66,8 @@ def ensure(wanted: Wanted) -> Parts:
             parts.kube, parts.helm = str(gobuild.kube()), str(gobuild.helm())
         if wanted.nodes:
             parts.pause = str(gobuild.pause())
+        if wanted.clients:
+            gobuild.toolchain()
 
     def roots() -> None:
         if wanted.images:
@@ -73,6 +78,8 @@ def ensure(wanted: Wanted) -> Parts:
             parts.roots |= {name: str(debian.mail_root(name)) for name in debian.MAIL_ROOTS}
         if wanted.refusals:
             parts.roots |= {name: str(debian.mail_root(name)) for name in debian.REFUSAL_ROOTS}
+        if wanted.clients:
+            parts.clients = {"root": str(clients.root()), "django": str(clients.django())}
 
     together(go, roots)
     return parts

@@ -92,6 +92,21 @@ class Refusals:
 
 
 @dataclass(frozen=True)
+class Clients:
+    """The mail clients: programs under `root` (chroot), files in `share`, which has this path inside `root` too.
+
+    Dovecot knows each of `logins` by `password`, which is Alertmanager's `/etc/alertmanager/smtp-password` as well.
+    """
+
+    root: str
+    share: str
+    ca_file: str
+    django: str
+    logins: list[str]
+    password: str
+
+
+@dataclass(frozen=True)
 class Logins:
     """How many logins a server answered, by outcome."""
 
@@ -122,6 +137,7 @@ class Facts:
     images: dict[str, str] = field(default_factory=dict)
     mail: Mail | None = None
     refusals: Refusals | None = None
+    clients: Clients | None = None
     prometheus: Prometheus | None = None
 
     def write(self, path: Path) -> None:
@@ -150,6 +166,7 @@ def read(path: Path) -> Facts:
             "nodes": [Node(**node) for node in data["nodes"]],
             "mail": mail and Mail(**mail),
             "refusals": data["refusals"] and Refusals(**data["refusals"]),
+            "clients": data["clients"] and Clients(**data["clients"]),
             "prometheus": data["prometheus"] and Prometheus(**data["prometheus"]),
         },
     )

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import cgroups
+import clients
 import control
 import mail
 import names
@@ -86,6 +87,7 @@ def bring_up(state: Path, parts: Parts) -> Facts:
         kube = pool.submit(start_kubernetes, programs, state, parts, pool) if wanted.kube else None
         mail_servers = pool.submit(mail.start, programs, state, parts.roots, certs) if wanted.mail else None
         refusing = pool.submit(refusals.start, programs, state, parts.roots, certs) if wanted.refusals else None
+        stocked = pool.submit(clients.mount, state, parts.clients, certs) if wanted.clients else None
         prometheus = pool.submit(prom.start, programs, state) if wanted.prometheus else None
         procs.wait("name server", lambda: names.answers(HOSTS["postfix"]), dns)
         kubernetes, members = kube.result() if kube else (None, [])
@@ -100,6 +102,7 @@ def bring_up(state: Path, parts: Parts) -> Facts:
             images={name: f"localhost/smtpprobe-{name}:test" for name in parts.images},
             mail=mail_servers.result() if mail_servers else None,
             refusals=refusing.result() if refusing else None,
+            clients=stocked.result() if stocked else None,
             prometheus=prometheus.result() if prometheus else None,
         )
 

@@ -1,6 +1,6 @@
 """Run a command inside a test cluster that lives and dies with it.
 
-python3 tests/cluster/launch.py [--nodes 0|2 | --no-kube] [--mail] [--refusals] [--prometheus] -- COMMAND [ARG …]
+python3 tests/cluster/launch.py [--nodes 0|2 | --no-kube] [--mail] [--refusals] [--clients] [--prometheus] -- COMMAND [ARG …]
 
 Everything (API server, nodes, mail servers, COMMAND) runs in namespaces of this one launch and is gone when it ends, by
 any signal. COMMAND gets KUBECONFIG, a PATH with kubectl and helm, and SMTPPROBE_TEST_CLUSTER (see cluster_facts.py).
@@ -37,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-images", action="store_true", help="do not build or import the project's images")
     parser.add_argument("--mail", action="store_true", help="Postfix with Dovecot, Exim, OpenSMTPD, an odd server")
     parser.add_argument("--refusals", action="store_true", help="the servers of tests/smtp/refusals.toml")
+    parser.add_argument("--clients", action="store_true", help="mail clients: Java, Node, PHP, Ruby, msmtp and others")
     parser.add_argument("--prometheus", action="store_true")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     return parser.parse_args()
@@ -73,6 +74,7 @@ def outside(options: argparse.Namespace) -> int:
         images=not options.no_kube and options.nodes > 0 and not options.no_images,
         mail=options.mail,
         refusals=options.refusals,
+        clients=options.clients,
         prometheus=options.prometheus,
     )
     parts = build.ensure(wanted)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 import socket
 from pathlib import Path
 
+import clients
 import debian
 import nodes
 import procs
@@ -152,7 +154,10 @@ def configure_postfix(place: Path, people: list[str]) -> None:
     fill("dovecot.conf", place / "etc/dovecot/dovecot.conf", "postfix", "")
     (place / "etc/postfix/local-users").write_text("".join(f"{name} here\n" for name in people))
     users = place / "etc/dovecot/users"
-    users.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in USERS.items()))
+    # Dovecot looks a name up with these characters escaped
+    escaped = [re.sub(r"([\\\\'\"])", r"\\\1", name) for name in clients.LOGINS]
+    known = USERS | dict.fromkeys(escaped, clients.PASSWORD)
+    users.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in known.items()))
     users.chmod(0o644)
     shutil.copy(CONFIG / "oauth2.conf", place / "etc/dovecot/oauth2.conf")
     key = place / "etc/dovecot/tokens/default/HS256/default"

@@ -1,0 +1,176 @@
+"""Settings as printed, in the hands of the real clients, against a real Postfix with Dovecot: what arrives, and how.
+
+A client's driver is in ``tests/support/mail_clients.py``. Grafana and MailKit cannot be had from a registry here.
+"""
+
+import email
+import re
+import time
+from email.message import Message
+from pathlib import Path
+from typing import NamedTuple
+
+import cluster_facts
+import pytest
+from mail_clients import DRIVERS_BY_CLIENT, SENDER, Case, Place
+
+from smtpprobe.settings import Working, clients, snippet
+from smtpprobe.vocabulary import Mechanism, Mode
+
+INBOX = "inbox.corp.test"
+HELO = "shop.example.com"
+
+
+class Try(NamedTuple):
+    """A service of ``mail.py``, and what is written for it; ``ca`` and ``name`` as the command's --ca, --server-name."""
+
+    service: str
+    mode: Mode
+    mechanism: Mechanism | None = Mechanism.AUTO
+    ca: bool = True
+    name: str | None = None
+
+
+SENT = {
+    "starttls": Try("submission", Mode.STARTTLS),
+    "smtps": Try("submissions", Mode.SMTPS),
+    "relay": Try("relay", Mode.PLAIN, None),
+    "relay-starttls": Try("relay", Mode.STARTTLS, None),
+    "plain-login": Try("plain-auth", Mode.PLAIN, Mechanism.LOGIN),
+    "plain": Try("mechanisms", Mode.STARTTLS, Mechanism.PLAIN),
+    "login": Try("mechanisms", Mode.STARTTLS, Mechanism.LOGIN),
+    "cram-md5": Try("mechanisms", Mode.STARTTLS, Mechanism.CRAM_MD5),
+    "scram-sha-256": Try("mechanisms", Mode.STARTTLS, Mechanism.SCRAM_SHA_256),
+    "server-name": Try("wrong-name", Mode.STARTTLS, name="other.example"),
+}
+REFUSED = {  # by the client, before it says a name or a password
+    "unknown-ca": Try("submission", Mode.STARTTLS, ca=False),
+    "unknown-ca-smtps": Try("submissions", Mode.SMTPS, ca=False),
+    "wrong-name": Try("wrong-name", Mode.STARTTLS),
+    "no-starttls": Try("plain-auth", Mode.STARTTLS),
+}
+TRIES = SENT | REFUSED
+# for these the snippet is a comment that says why not
+CANNOT = {
+    "smtplib": {"scram-sha-256"},
+    "aiosmtplib": {"scram-sha-256"},
+    "jakarta-mail": {"cram-md5", "scram-sha-256"},
+    "spring-boot": {"cram-md5", "scram-sha-256"},
+    "nodemailer": {"scram-sha-256"},
+    "go": {"plain-login", "login", "scram-sha-256"},
+    "django": {"scram-sha-256"},
+    "rails": {"scram-sha-256"},
+    "phpmailer": {"scram-sha-256"},
+    "alertmanager": {"plain-login", "cram-md5", "scram-sha-256"},
+    "msmtp": set(),
+}
+UNTRIED = {"msmtp": {"scram-sha-256"}}  # the root's msmtp, 1.8.28, fails before it sends anything; a comment says so
+NO_NAME = {"smtplib", "aiosmtplib", "jakarta-mail", "spring-boot", "django", "rails"}  # a remark says so
+NO_HELO = {"django"}
+OWN_CHOICE = {"django", "alertmanager"}  # of the mechanism
+
+
+@pytest.mark.parametrize("client", DRIVERS_BY_CLIENT)
+def test_a_client_sends_with_the_printed_settings(client: str) -> None:
+    """In each mode and mechanism the message arrives, over TLS where the mode says so, with one login of the right name;
+    without STARTTLS or with a certificate that does not verify, the same settings send no login at all."""
+    facts = cluster_facts.load()
+    assert facts.clients
+    folder = Path(facts.clients.share) / client
+    folder.mkdir()
+    first = list(DRIVERS_BY_CLIENT).index(client) * len(TRIES)
+    logins = dict(zip(TRIES, facts.clients.logins[first:], strict=False))
+    made = {name: working(facts, one, logins[name]) for name, one in TRIES.items()}
+    cases = [
+        Case(name, f"{client}-{name}@{INBOX}", snippet(client, one), one.ca_file is not None)
+        for name, one in made.items()
+    ]
+    cannot = {case.name for case in cases if all(line[0] in "#/" for line in case.snippet.text.splitlines())}
+    assert cannot == CANNOT[client]
+    left_out = cannot | UNTRIED.get(client, set())
+    outcomes = DRIVERS_BY_CLIENT[client](
+        Place(facts.clients, folder), [case for case in cases if case.name not in left_out]
+    )
+    sent = SENT.keys() - left_out - ({"server-name"} if client in NO_NAME else set())
+    table = "\n".join(f"{name:18} {outcome}" for name, outcome in outcomes.items())
+    assert {name for name, outcome in outcomes.items() if outcome == "sent"} == sent, table
+    assert facts.mail
+    arrived = arrivals(Path(facts.logs) / "postfix-files/inbox", client, sent)
+    for name in outcomes:
+        counted = facts.mail.logins(logins[name])
+        expected = 1 if name in sent and TRIES[name].mechanism else 0
+        assert (counted.accepted, counted.refused) == (expected, 0), (name, outcomes[name])
+    for name in sent:
+        check(client, made[name], arrived[name])
+        one = made[name].mechanism
+        if made[name].username and one is not Mechanism.AUTO and client not in OWN_CHOICE:
+            assert used(Path(facts.mail.logs["postfix"]), logins[name]) == one.value
+
+
+def working(facts: cluster_facts.Facts, one: Try, login: str) -> Working:
+    """What the command line would say for a try."""
+    assert facts.clients
+    assert facts.mail
+    service = facts.mail.services[one.service]
+    return Working(
+        host=service.host,
+        port=service.port,
+        mode=one.mode,
+        username=login if one.mechanism else None,
+        mechanism=one.mechanism or Mechanism.AUTO,
+        mail_from=SENDER,
+        helo=HELO,
+        ca_file=facts.clients.ca_file if one.ca and one.mode is not Mode.PLAIN else None,
+        server_name=one.name,
+    )
+
+
+def arrivals(inbox: Path, client: str, wanted: set[str]) -> dict[str, Message]:
+    """Return the client's messages by case, once all that are wanted have come."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = {}
+        if inbox.exists():
+            for text in re.split(rb"^From (?=\S+ )", inbox.read_bytes(), flags=re.MULTILINE)[1:]:
+                message = email.message_from_bytes(text.partition(b"\n")[2])
+                address = (message["X-Original-To"] or message["Delivered-To"]).removesuffix(f"@{INBOX}")
+                if address.startswith(f"{client}-"):
+                    found[address.removeprefix(f"{client}-")] = message
+        if found.keys() >= wanted or time.monotonic() > deadline:
+            assert found.keys() == wanted
+            return found
+        time.sleep(0.1)
+
+
+def check(client: str, working: Working, message: Message) -> None:
+    """What Postfix wrote down of the session in which the message came."""
+    received = " ".join(message.get_all("Received", [""])[0].split())
+    assert message["Return-Path"] == f"<{SENDER}>"
+    assert ("using TLSv1." in received) is (working.mode is not Mode.PLAIN), received
+    assert ("Authenticated sender: " in received) is (working.username is not None), received
+    if working.username:
+        shown = working.username.replace("\\", "?")  # Postfix writes no backslash into a header
+        assert f"Authenticated sender: {shown})" in received
+    if client not in NO_HELO:
+        assert received.startswith(f"from {HELO} ("), received
+
+
+def used(log: Path, login: str) -> str:
+    """Return the mechanism with which Postfix saw this login."""
+    found = re.findall(rf"sasl_method=(\S+), sasl_username={re.escape(login)}$", log.read_text("utf-8"), re.MULTILINE)
+    return str(found[-1]) if found else ""
+
+
+def test_every_client_that_can_be_had_has_a_driver() -> None:
+    """Only Grafana and MailKit, which no registry here has, go without a real client."""
+    assert set(clients()) - set(DRIVERS_BY_CLIENT) == {"grafana", "mailkit"}
+
+
+def test_no_snippet_holds_the_password() -> None:
+    """The texts above name where the password is to be found, never itself."""
+    facts = cluster_facts.load()
+    assert facts.clients
+    for client in clients():
+        for one in TRIES.values():
+            text = snippet(client, working(facts, one, facts.clients.logins[0])).text
+            assert facts.clients.password not in text
