@@ -10,7 +10,7 @@ interval           ``slot:N``                           at N = hash(uid) + n int
 cron               ``slot:N``                           at N by the clock of the time zone
 =================  ===================================  ====================================================
 
-A pod that was lost may have logged in: the next such run waits 15 minutes.
+A pod that was lost may have logged in, or sent the message of depth message: the next such run waits 15 minutes.
 A slot may be late by half an interval, at most an hour; an older one is passed over. After equal failures in a row an
 interval doubles up to an hour (never below itself), until the spec changes, somebody asks for a run, or it passes;
 cron slots stay where their owner wrote them.
@@ -28,12 +28,16 @@ from smtpprobe.refusals import next_login
 from smtpprobe.resource import LastRun, RunRef, Spec, Status
 from smtpprobe.spec import DEFAULT_INTERVAL, interval_seconds
 from smtpprobe.status import needs_run, run_digest
-from smtpprobe.vocabulary import ConditionStatus, ConditionType, Outcome
+from smtpprobe.vocabulary import ConditionStatus, ConditionType, Depth, Outcome, Reason
 from smtpprobe_operator.registry import Probe
 
 LATEST = timedelta(hours=1)
 LONGEST_BACKOFF = 3600
 ERROR_BACKOFF = (30, 120, 600, 1800)
+MESSAGE_PAUSE = timedelta(minutes=15)
+MAY_HAVE_SENT = frozenset(
+    {Reason.POD_LOST, Reason.OUT_OF_MEMORY, Reason.DEADLINE_EXCEEDED, Reason.RESULT_UNREADABLE, Reason.RESULT_LOST}
+)
 CLOCK_SLACK = timedelta(minutes=5)
 FIRST = "slot:0"
 
@@ -153,11 +157,17 @@ def _plan(probe: Probe, now: datetime) -> _Planned | None:
     if last.outcome is not Outcome.ERROR:
         return slot
     retry_at = (last.finished_at or now) + retry_after_error(last.attempt)
-    login_at = next_login(probe.status.auth, spec)
-    retry_at = max(retry_at, login_at) if login_at else retry_at
-    if slot and slot.at < retry_at and (login_at is None or slot.at >= login_at):
+    earliest = max(filter(None, (next_login(probe.status.auth, spec), _next_message(spec, last))), default=None)
+    retry_at = max(retry_at, earliest) if earliest else retry_at
+    if slot and slot.at < retry_at and (earliest is None or slot.at >= earliest):
         return slot._replace(attempt=last.attempt + 1)
     return _Planned(retry_at, last.trigger, "retry", last.attempt + 1)
+
+
+def _next_message(spec: Spec, last: LastRun) -> datetime | None:
+    """Return when another mail may be sent after a run whose end nobody saw: it may have sent one."""
+    unseen = spec.depth is Depth.MESSAGE and last.reason in MAY_HAVE_SENT and last.finished_at is not None
+    return last.finished_at + MESSAGE_PAUSE if unseen and last.finished_at else None
 
 
 def _waiting_since(probe: Probe, now: datetime) -> datetime:

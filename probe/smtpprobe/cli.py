@@ -108,6 +108,7 @@ def _add_try(trial: argparse.ArgumentParser) -> None:
     )
     trial.add_argument("--helo", metavar="NAME", help="EHLO name where spec.heloName is not set")
     _add_rendering(trial)
+    trial.set_defaults(lang=None)  # then spec.language counts
 
 
 def _add_explain(explain: argparse.ArgumentParser) -> None:

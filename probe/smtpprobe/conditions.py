@@ -253,7 +253,7 @@ def _achieved(kind: ConditionType, spec: Spec, result: ProbeResult) -> str:
     entries = {known.stage: known for known in result.stages}
     data, dot = entries.get(Stage.DATA), entries.get(Stage.DOT)
     words = " ".join(dot.reply.lines) if dot and dot.reply else ""
-    return ", ".join(filter(None, ("the server took the test message", data and data.detail, words)))
+    return ", ".join(filter(None, ("the server took the test message", data.detail if data else None, words)))
 
 
 def _egress_authorized(spec: Spec, result: ProbeResult) -> Verdict:

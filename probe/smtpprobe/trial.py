@@ -12,6 +12,7 @@ import yaml
 
 from smtpprobe import spec as specs
 from smtpprobe.check import progress, report_of, show
+from smtpprobe.counsel import lang_of
 from smtpprobe.credentials import Problem, read as read_credentials
 from smtpprobe.discovery import resolved
 from smtpprobe.manifests import Bundle, Manifest, ManifestError, mount, read
@@ -50,7 +51,7 @@ async def trial(options: argparse.Namespace) -> int:
     else:
         for one in tried:
             if output is Output.TEXT and one.report.request is not None:
-                show(options, (one.report,))
+                show(speaking(options, one.report.lang), (one.report,))
             print("---\n" + yaml.safe_dump(_resource(one), allow_unicode=True, sort_keys=False).rstrip())
     return max(EXIT_CODES[one.report.result.outcome] for one in tried)
 
@@ -83,7 +84,13 @@ async def _try(manifest: Manifest, bundle: Bundle, options: argparse.Namespace) 
         now=datetime.now(UTC),
         helo=options.helo,
     )
-    return Tried(manifest, status, report_of(options, request, result, tuple(lines)))
+    speaks = speaking(options, options.lang or lang_of(parsed.spec))
+    return Tried(manifest, status, report_of(speaks, request, result, tuple(lines)))
+
+
+def speaking(options: argparse.Namespace, lang: str) -> argparse.Namespace:
+    """Return the options with a language: that of the spec, where the command line names none."""
+    return argparse.Namespace(**vars(options) | {"lang": lang})
 
 
 def lay_out(manifest: Manifest, bundle: Bundle, spec: Spec, folder: Path, helo: str | None) -> ProbeRequest:

@@ -132,6 +132,25 @@ def test_errors_are_retried_30_s_2_10_30_min_later_with_the_attempt_raised():
     assert waits == [30, 120, 600, 1800, 1800, 1800]
 
 
+@pytest.mark.parametrize(
+    ("reason", "depth", "seconds"),
+    [
+        (Reason.RESULT_LOST, "message", 900),
+        (Reason.DEADLINE_EXCEEDED, "message", 900),
+        (Reason.RESULT_LOST, "envelope", 30),
+        (Reason.UNSCHEDULABLE, "message", 30),
+    ],
+)
+def test_a_mail_that_may_have_been_sent_is_not_sent_again_at_once(reason, depth, seconds):
+    """After a run whose end nobody saw the next mail waits 15 minutes, whatever slot or retry comes before."""
+    envelope = {"from": "noreply@shop.example.com", "to": ["postmaster@other.example"]}
+    for minute in range(0, 60, 7):
+        at = NOON + timedelta(minutes=minute)
+        me = first(probe(spec(envelope=envelope, depth=depth)), at, error(reason, at))
+        gap = (schedule.next_run(me, at) - at).total_seconds()
+        assert gap == 30 if seconds == 30 else 900 <= gap <= 1800
+
+
 def test_a_failed_run_is_never_retried():
     """After the server's no the next run is the next slot, with attempt 0."""
     me = first(probe(), result=refused(spec(), Reason.GREETING_REJECTED, Stage.GREETING))
