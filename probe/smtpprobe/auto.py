@@ -219,9 +219,9 @@ class _Look(Session):
             self._mode = self._at.mode = Mode.PLAIN
             self._plan[:] = self._steps()
 
-    async def _experiment(self) -> None:
+    async def _follow(self, *, inside: bool) -> None:
         if not self._alone and self.other() is None:
-            await super()._experiment()
+            await super()._follow(inside=inside)
 
 
 def _with_detail(result: ProbeResult, more: str) -> ProbeResult:
