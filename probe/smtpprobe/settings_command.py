@@ -11,7 +11,7 @@ import msgspec
 from smtpprobe.model import ProbeRequest, ProbeResult
 from smtpprobe.output import Output
 from smtpprobe.plan import by_port
-from smtpprobe.settings import Snippet, Working, clients, snippet
+from smtpprobe.settings import Snippet, Working, by_alias, clients, snippet
 from smtpprobe.usage import UsageError
 from smtpprobe.vocabulary import Mechanism, Mode, Outcome
 
@@ -26,8 +26,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--helo", metavar="NAME", help="the EHLO name")
     command.add_argument("--ca", metavar="FILE", help="PEM file of the CA to trust")
     command.add_argument("--server-name", metavar="NAME", help="the name in the certificate, where it is not HOST")
-    command.add_argument("--client", metavar="NAME", action="append", choices=clients(), help=", ".join(clients()))
+    names = ", ".join(clients())
+    also = ", ".join(by_alias())
+    command.add_argument("--client", metavar="NAME", action="append", type=_client, help=f"{names}; also: {also}")
     command.add_argument("--output", "-o", choices=[Output.TEXT, Output.JSON], default=Output.TEXT)
+
+
+def _client(name: str) -> str:
+    known = by_alias().get(name, name)
+    if known not in clients():
+        raise argparse.ArgumentTypeError(f"no settings for {name!r}; there are: {', '.join(clients())}")
+    return known
 
 
 def settings(options: argparse.Namespace) -> int:

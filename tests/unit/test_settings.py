@@ -217,7 +217,54 @@ def test_the_command_prints_one_client_bare_and_several_with_headings(capsys):
     out = capsys.readouterr().out
     assert re.findall(r"^--- (\S+):", out, re.MULTILINE) == list(clients())
     assert main([*arguments, "--output", "json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)) == list(clients())
+    made = json.loads(capsys.readouterr().out)
+    assert list(made) == list(clients())
+    assert made["go"] == {"client": "go", "title": "Go net/smtp", "file": "mail.go", "text": made["go"]["text"]}
+
+
+def test_a_client_goes_by_what_people_call_it(capsys):
+    """javamail, spring, node, php and the like name the client that they stand for; no such name is two clients."""
+    aliases = settings.by_alias()
+    assert not set(aliases) & set(clients())
+    assert {"javamail": "jakarta-mail", "node": "nodemailer", "php": "phpmailer"}.items() <= aliases.items()
+    arguments = ["settings", "smtp.example.com:587", "--client"]
+    assert main([*arguments, "javamail"]) == main([*arguments, "jakarta-mail"]) == 0
+    first, second = capsys.readouterr().out.split("mail.transport.protocol")[1:]
+    assert first.strip("# \n") == second.strip("# \n")
+
+
+def test_a_login_in_the_clear_is_called_one():
+    """In mode plain every snippet with a login says who can read the password; none in another mode does."""
+    for name in clients():
+        for mode in MODES:
+            text = snippet(name, working(mode, mechanism=Mechanism.AUTO)).text
+            written = not all(line[0] in "#/" for line in text.splitlines())
+            assert ("anybody on the way can read the password" in text) is (mode is Mode.PLAIN and written)
+
+
+def test_a_value_that_a_client_would_read_otherwise_is_refused():
+    """Placeholders of Spring Boot and Grafana, letters that smtplib cannot send: the snippet is the reason."""
+    for name, username, why in [
+        ("spring-boot", "a${b}", "placeholder"),
+        ("grafana", "a$__env{b}", "variables"),
+        ("grafana", "a${b}", "variables"),
+        ("smtplib", "s\u00e4nder", "ASCII only"),
+        ("django", "s\u00e4nder", "ASCII only"),
+    ]:
+        text = snippet(name, working(Mode.STARTTLS, mechanism=Mechanism.AUTO, username=username)).text
+        assert why in text
+        assert all(line[0] in "#/" for line in text.splitlines())
+
+
+def test_nothing_is_ever_unverified_or_optional():
+    """No snippet, whatever is asked for, turns verification off or makes STARTTLS a choice."""
+    weak = (
+        r"rejectUnauthorized|Opportunistic|StartTlsWhenAvailable|InsecureSkipVerify|CERT_NONE|verify_peer|"
+        r"smtp\.ssl\.trust|VERIFY_NONE|certcheck off|insecure_skip_verify|skip_verify = true|enable_starttls_auto: true|"
+        r"start_tls=None|_create_unverified"
+    )
+    for name, one in itertools.product(clients(), EVERY):
+        assert not re.search(weak, snippet(name, one).text, re.IGNORECASE)
 
 
 @pytest.mark.parametrize(
