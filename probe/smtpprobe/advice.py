@@ -14,6 +14,7 @@ import msgspec
 
 from smtpprobe import ses
 from smtpprobe.charset import readable
+from smtpprobe.issuers import name_of
 from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Value
 from smtpprobe.resource import Advice
 from smtpprobe.vocabulary import REASONS, EgressMethod, Mechanism, Owner, Reason, StageOutcome
@@ -59,6 +60,8 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
     server_ip: str | None = None
     egress_ip: str | None = None
     user_shape: str | None = None
+    username: str | None = None
+    service: str | None = None
     helo: str | None = None
     time: datetime | None = None
     stage: str | None = None
@@ -68,6 +71,10 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
     mechanism: str | None = None
     rule: str | None = None
     ses_region: str | None = None
+    issuer: str | None = None
+    names: str | None = None
+    begins: str | None = None
+    ends: str | None = None
 
     @classmethod
     def of(cls, request: ProbeRequest | None, result: ProbeResult) -> "AdviceFacts":
@@ -86,6 +93,8 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
             server_ip=result.server_ip,
             egress_ip=proven_address(result),
             user_shape=result.auth.user_shape,
+            username=result.auth.username,
+            service=result.auth.service,
             helo=request.helo_name if request else None,
             time=result.finished_at,
             stage=result.stage.value if result.stage else None,
@@ -95,6 +104,7 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
             mechanism=result.auth.mechanism.value if result.auth.mechanism else None,
             rule=result.verdict.rule if result.verdict else None,
             ses_region=ses_region(request.host, request.tls.server_name) if request else None,
+            **_certificate(result),
         )
 
 
@@ -186,6 +196,19 @@ def fill(template: str, facts: AdviceFacts, lang: Lang) -> str:
     return _PARTICLE.sub(_particle, text) if lang == "ko" else re.sub(r"^the ", "The ", text)
 
 
+def _certificate(result: ProbeResult) -> dict[str, str]:
+    """Return what advice names of the server's own certificate."""
+    if result.tls is None or not result.tls.chain:
+        return {}
+    leaf = result.tls.chain[0]
+    return {
+        "issuer": readable(name_of(leaf.issuer)),
+        "names": ", ".join(cut(name, 60) for name in leaf.sans[:3]),
+        "begins": utc(leaf.not_before),
+        "ends": utc(leaf.not_after),
+    }
+
+
 def _particle(found: re.Match[str]) -> str:
     """Choose the Korean particle by the sound before it; after Latin letters both forms stay, as is usual in print."""
     before, both = str(found.group(1)), str(found.group(2))
@@ -211,9 +234,18 @@ def _values(facts: AdviceFacts, lang: Lang) -> dict[str, str]:
         values["server"] = f"{facts.host}:{facts.port}" if facts.port else facts.host
     if facts.user_shape:
         values["user_shape"] = SHAPES[lang].get(facts.user_shape, facts.user_shape)
+    if facts.service:
+        values |= _service(facts.service, lang)
     if line := session_line(facts, lang):
         values["session"] = line
     return values
+
+
+def _service(name: str, lang: Lang) -> dict[str, str]:
+    from smtpprobe.usernames import service_named  # by need: few verdicts are about user names
+
+    known = service_named(name)
+    return {} if known is None else {"service_form": known.ko if lang == "ko" else known.en}
 
 
 @functools.cache

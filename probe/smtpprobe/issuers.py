@@ -24,6 +24,7 @@ from smtpprobe.model import ProbeResult, TlsFacts
 from smtpprobe.resource import SeenCertificate
 from smtpprobe.vocabulary import Note, Reason, Stage
 
+RULE = "middlebox-certificate"
 KEPT = 4
 KEPT_NODES = 8
 _NAME_CHARS = 40
@@ -59,7 +60,11 @@ def remember(
     if found is None or not found.suspected:
         return known, result
     notes = tuple(dict.fromkeys((*result.notes, Note.MIDDLEBOX_SUSPECTED)))
-    return known, msgspec.structs.replace(result, notes=notes, message=f"{result.message}; {found.text}")
+    verdict = result.verdict
+    if verdict is not None and verdict.reason is Reason.CERTIFICATE_INVALID:
+        verdict = msgspec.structs.replace(verdict, rule=RULE)  # it has advice of its own
+    message = f"{result.message}; {found.text}"
+    return known, msgspec.structs.replace(result, notes=notes, message=message, verdict=verdict)
 
 
 def _added(

@@ -12,7 +12,7 @@ from smtpprobe.advice import MAX_CHARS, OWNERS, AdviceFacts, advise, fill, more
 from smtpprobe.vocabulary import REASONS, Owner, Reason
 
 TEXTS = tomllib.loads(Path(module.__file__).with_name("advice.toml").read_text("utf-8"))
-CALCULATED = {"server", "session"}
+CALCULATED = {"server", "session", "service_form"}
 FACTS = AdviceFacts(
     host="smtp.mail.example.com",
     port=587,

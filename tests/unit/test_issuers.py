@@ -119,6 +119,9 @@ def test_the_message_names_both_issuers_the_node_and_the_other_explanation():
     status = story(("node-a", PUBLIC, None), ("node-b", BOX, BAD))
     for words in ("Corp Proxy CA", "R11, Let's Encrypt", "node node-a", "2026-11-22 12:00 UTC", "may open TLS", "else"):
         assert words in message(status)
+    assert status.advice is not None
+    assert "Corp Proxy CA" in status.advice.text
+    assert "TLS inspection" in status.advice.text
     korean = compare(status.certificates, "ko")
     assert korean is not None
     for words in ("Corp Proxy CA", "R11, Let's Encrypt", "노드 node-a", "2026-11-22 12:00 UTC"):
