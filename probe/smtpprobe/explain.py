@@ -22,6 +22,7 @@ __all__ = ["UnreadableError", "explain_batch", "explain_object", "explain_text",
 
 MAX_LINE = 64 * 1024
 _STAGE_NAMES = {"banner": Stage.GREETING, "handshake": Stage.TLS, "helo": Stage.EHLO, "end-of-data": Stage.DOT}
+_STAGE_NAMES |= {"mail_from": Stage.MAIL, "mailfrom": Stage.MAIL, "rcpt_to": Stage.RCPT, "rcptto": Stage.RCPT}
 _GUESSES = (
     # what a text says of its own stage, for a person who pastes a reply without naming one
     (
@@ -44,7 +45,7 @@ class UnreadableError(Exception):
 def stage_of(name: str | None, text: str = "") -> Stage:
     """Return the stage called ``name`` (old names too); where none is given, the one the text speaks of, else rcpt."""
     if name:
-        name = name.strip().lower()
+        name = name.strip().lower().replace(" ", "_")
         if name in _STAGE_NAMES:
             return _STAGE_NAMES[name]
         try:

@@ -18,7 +18,13 @@ _SMTP_TYPE: Final = re.compile(r"(?:diagnostic-code: ?)?smtp; ?", re.IGNORECASE)
 # sendmail introduce a reply; a code behind a quote, bracket or colon; an enhanced code alone behind one of these.
 _BEGINS: Final = (
     re.compile(rf"(?<![\w./@-])({_CODE}(?: |-| -|, ?u?b?['\"])\s?{_ENHANCED}\b)"),
-    re.compile(r"(?:server|remote) (?:response|host) (?:was|is|said|returned):\s*()(?=\S)", re.IGNORECASE),
+    re.compile(
+        r"(?:(?:server|remote) (?:response|host) (?:was|is|said|returned)|serverantwort (?:war|lautete)"
+        r"|réponse du serveur était|respuesta del servidor fue|resposta do servidor foi|risposta del server"
+        r"|ответ сервера|服务器响应为|伺服器回應為|서버 응답|応答は次のとおりです)"
+        r"\s?[:\uff1a]\s*()(?=\S)",
+        re.IGNORECASE,
+    ),
     re.compile(
         rf"(?<=[(\[\"'|:;>=)])(?<!code:)(?<!code=) ?"
         rf"({_CODE}(?:[ \-]|, ?u?b?['\"])(?=[A-Za-z<\"'\[#\u0080-\U0010ffff]))"

@@ -24,6 +24,7 @@ from smtpprobe.vocabulary import Reason, Stage
         ("fresh_replies_6.yaml", 0.80, 0.97, 0.01),
         ("fresh_replies_7.yaml", 0.87, 0.97, 0.01),
         ("fresh_replies_8.yaml", 0.84, 0.97, 0.01),
+        ("localised_replies.yaml", 0.9, 0.97, 0.01),
     ],
 )
 def test_real_replies_are_read_right(name, right, among, sure, capsys):
