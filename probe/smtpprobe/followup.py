@@ -58,15 +58,18 @@ class FollowUp:
         """The experiments, in their order."""
         return tuple(self._lab.made)
 
-    async def ask(self, stage: Stage, found: Fault, *, inside: bool) -> Fault:
-        """Return the fault as it stands after the follow-ups; ``inside``: those on the living connection only."""
+    async def ask(self, stage: Stage, found: Fault, *, inside: bool, more: bool) -> Fault:
+        """Return the fault as it stands after the follow-ups.
+
+        ``inside``: those on the living connection only; ``more``: one more recipient may be refused.
+        """
         at = self._at
         assert at.address is not None  # noqa: S101 - the session asks only where it had one
         hello = at.ehlo_lines[-1] if at.ehlo_lines else ""
         question = Question(
             at.address,
             at.server_name,
-            domain=usernames.own_domain(first_word(at.banner), first_word(hello), at.request.host),
+            domain=usernames.own_domain(first_word(at.banner), first_word(hello), at.request.host) if more else "",
             logged_in=self._login.facts.succeeded,
             chain=self._chain(stage, found),
         )

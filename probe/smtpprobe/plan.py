@@ -6,6 +6,9 @@ from smtpprobe.vocabulary import Depth, Mode, Stage
 
 DEFAULT_TOTAL = 60.0
 SLOW_GREETING = 5.0
+# No more recipients are asked after so many refusals, the one of an experiment counted: fail2ban counts each, and bars
+# an address that production shares after five in ten minutes.
+REFUSED_RECIPIENTS = 2
 
 
 class Step(NamedTuple):

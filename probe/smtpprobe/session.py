@@ -27,7 +27,7 @@ from smtpprobe.model import (
     TlsFacts,
     Verdict,
 )
-from smtpprobe.plan import Limits, Step, limits, stages
+from smtpprobe.plan import REFUSED_RECIPIENTS, Limits, Step, limits, stages
 from smtpprobe.redact import Redactor
 from smtpprobe.stages import CannotRun, Done, Stages
 from smtpprobe.summary import message, with_egress
@@ -119,7 +119,8 @@ class Session:
             self._check()
             self._prepare()
             for at, (step, recipient) in enumerate(self._plan):
-                if self._fault is not None and not self._go_on(step):
+                more = step.stage is Stage.RCPT and 0 < self._refused < REFUSED_RECIPIENTS
+                if self._fault is not None and not (self._at.alive and more):
                     break
                 began = self._loop.time()
                 self._record(step, recipient, await self._at.run(step, recipient), began, at)
@@ -129,7 +130,7 @@ class Session:
             if self._at.alive:
                 await self._goodbye(self._at.talk)
             await self._close()
-            await self._experiment()
+            await self._follow(inside=False)
             await self._who_takes_mail()
         except CannotRun as problem:
             self._cannot_run = problem
@@ -187,8 +188,9 @@ class Session:
     def _adapt(self, step: Step) -> None:
         """Change the plan after a step that passed or failed: a matter of mode auto alone."""
 
-    def _go_on(self, step: Step) -> bool:
-        return self._at.alive and step.stage is Stage.RCPT and self._fault_stage is Stage.RCPT
+    @property
+    def _refused(self) -> int:
+        return sum(known.stage is Stage.RCPT and known.outcome is StageOutcome.FAILED for known in self._stages)
 
     def _record(self, step: Step, recipient: str | None, end: Done | Fault, began: float, at: int) -> None:
         failed = isinstance(end, Fault)
@@ -264,9 +266,6 @@ class Session:
         if self._at.wire is not None:
             await self._at.wire.close()
 
-    async def _experiment(self) -> None:
-        await self._follow(inside=False)
-
     async def _follow(self, *, inside: bool) -> None:
         """Settle what the fault has left open: on the living connection, or by new ones."""
         if self._fault is None or self._fault_stage is None or self._at.address is None:
@@ -275,7 +274,8 @@ class Session:
             from smtpprobe.followup import FollowUp  # by need: a session without a fault does without it
 
             self._following = FollowUp(self._at, self._login, self._credentials, self._on_line)
-        before, self._fault = self._fault, await self._following.ask(self._fault_stage, self._fault, inside=inside)
+        before, more = self._fault, self._refused < REFUSED_RECIPIENTS
+        self._fault = await self._following.ask(self._fault_stage, before, inside=inside, more=more)
         if self._fault.detail != before.detail:
             index = next(at for at, known in enumerate(self._stages) if known.outcome is not StageOutcome.PASSED)
             self._stages[index] = msgspec.structs.replace(self._stages[index], detail=self._fault.detail)

@@ -141,6 +141,20 @@ def test_all_recipients_are_asked() -> None:
     assert "MAIL FROM:<>" in server.heard[0].lines
 
 
+def test_two_refused_recipients_are_enough() -> None:
+    """After two refusals no other recipient is named, nor by an experiment: fail2ban bars an address after five."""
+    to = tuple(f"{name}@x.example" for name in "abcde")
+    script = (
+        "@hello\n< MAIL\n> 250 ok\n< RCPT\n> 554 5.7.1 Relay access denied\n< RCPT\n> 554 5.7.1 Relay access denied"
+    )
+    with Hostile([script], "plain") as server:
+        result = run(request(server.port, Mode.PLAIN, envelope=Envelope(mail_from="", rcpt_to=to)), None)
+    entries = [(entry.recipient, entry.outcome) for entry in result.stages if entry.stage is Stage.RCPT]
+    refused, silent = StageOutcome.FAILED, StageOutcome.NOT_REACHED
+    assert entries == list(zip(to, [refused, refused, silent, silent, silent], strict=True))
+    assert sum(line.startswith("RCPT") for heard in server.heard for line in heard.lines) == 2
+
+
 def test_later_stages_are_not_reached() -> None:
     """After a failed stage the rest of the plan is listed as not reached."""
     with Hostile(["> 554 no"], "plain") as server:
