@@ -167,7 +167,7 @@ def choose(findings: Sequence[PortFinding], request: ProbeRequest, *, login: boo
         return (login_offered, plain, place(found)) if relay else (plain, login and not login_offered, place(found))
 
     best = min(usable, key=rank)
-    return Choice(best, usable=True, why=_why(best, usable, relay=relay))
+    return Choice(best, usable=True, why=_why(best, findings, relay=relay))
 
 
 def _far(found: PortFinding) -> int:
@@ -185,12 +185,12 @@ def logins(found: PortFinding) -> tuple[str, ...]:
     return mechanisms((found.features.before_tls if plain else found.features.after_tls) or ())
 
 
-def _why(best: PortFinding, usable: Sequence[PortFinding], *, relay: bool) -> str:
+def _why(best: PortFinding, findings: Sequence[PortFinding], *, relay: bool) -> str:
     offer = logins(best)
     parts = {
         Mode.SMTPS: "TLS from the first byte",
         Mode.STARTTLS: "STARTTLS",
-        Mode.PLAIN: "no port that can be used offers TLS",
+        Mode.PLAIN: "without TLS" if any(map(offers_tls, findings)) else "no port offers TLS",
         None: "",
     }[best.mode]
     if best.tls is not None:
@@ -199,7 +199,7 @@ def _why(best: PortFinding, usable: Sequence[PortFinding], *, relay: bool) -> st
         parts += ", no login asked for"
     elif offer:
         parts += f", login by {' '.join(offer)}"
-    if best.mode is Mode.SMTPS and any(found.mode is Mode.STARTTLS for found in usable):
+    if best.mode is Mode.SMTPS and any(found.mode is Mode.STARTTLS and found.reason is None for found in findings):
         parts += "; nothing on the way can take it away, as it can take away STARTTLS (RFC 8314)"
     return parts
 

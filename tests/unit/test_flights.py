@@ -3,8 +3,11 @@
 import logging
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from smtpprobe.resource import RunRef
-from smtpprobe_operator.flights import Flights, flight_of, host_key
+from smtpprobe.spec import parse
+from smtpprobe_operator.flights import Flights, connections, flight_of, host_key
 from smtpprobe_operator.jobs import job_name
 from smtpprobe_operator.logs import OneLine
 from smtpprobe_operator.registry import from_body
@@ -37,6 +40,22 @@ def test_limits_are_counted_over_all_and_by_host():
     flights.end("1")
     assert not flights.full()
     assert flights.host_free("a.example.com")
+
+
+def test_a_run_that_looks_at_ports_counts_as_two_to_its_host():
+    """Mode auto without a port has two connections at a time: it starts where both are free, or alone."""
+    looking = msgspec.structs.replace(probe("auto"), spec=parse({"host": "a.example.com", "mode": "auto"}).spec)
+    assert connections(looking, looking.spec) == 2
+    assert connections(probe("1"), probe("1").spec) == 1
+    flights = Flights(max_runs=9, max_per_host=2)
+    assert flights.host_free("a.example.com", 2)
+    start(flights, "1", "a.example.com")
+    assert not flights.host_free("a.example.com", 2)
+    assert flights.host_free("a.example.com")
+    flights.end("1")
+    flights.start(flight_of(looking, looking.spec, RunRef(trigger="slot:0", generation=1), NOW))
+    assert not flights.host_free("a.example.com")
+    assert Flights(max_runs=9, max_per_host=1).host_free("a.example.com", 2)
 
 
 def test_logins_are_counted_by_account():
