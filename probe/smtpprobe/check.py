@@ -29,6 +29,7 @@ FLAGS = {
     "spec.mode": "--mode",
     "spec.mechanism": "--mechanism",
     "spec.allowPlaintextAuth": "--allow-plaintext-auth",
+    "spec.tryUsernameVariants": "--try-username-variants",
     "spec.tls.serverName": "--server-name",
     "spec.tls.minVersion": "--min-tls",
     "spec.tls.insecureSkipVerify": "--insecure",
@@ -78,6 +79,8 @@ def to_raw_spec(options: argparse.Namespace) -> dict[str, Any]:
         raw["mechanism"] = str(options.mechanism)
     if options.allow_plaintext_auth:
         raw["allowPlaintextAuth"] = True
+    if options.try_username_variants:
+        raw["tryUsernameVariants"] = True
     if options.helo:
         raw["heloName"] = options.helo
     if options.mail_from is not None or options.rcpt_to:

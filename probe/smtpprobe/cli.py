@@ -78,6 +78,11 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         help="default: the first of PLAIN, LOGIN, SCRAM-SHA-256, CRAM-MD5 offered; XOAUTH2: the password is a token",
     )
     check.add_argument("--allow-plaintext-auth", action="store_true", help="mode plain: send the login unencrypted")
+    check.add_argument(
+        "--try-username-variants",
+        action="store_true",
+        help="after a refused login: one more, with the likeliest other form of the user name",
+    )
     check.add_argument("--from", dest="mail_from", metavar="ADDRESS", help='MAIL FROM; "" is the null sender')
     check.add_argument(
         "--to", dest="rcpt_to", metavar="ADDRESS", action="append", default=[], help="RCPT TO; up to five"

@@ -25,11 +25,11 @@ from msgspec.structs import replace
 from smtpprobe import faults
 from smtpprobe.faults import Fault, fault
 from smtpprobe.model import Alternative, Experiment, Verdict
+from smtpprobe.summary import RULE_USERNAME
 from smtpprobe.vocabulary import Mode, Reason, Stage
 
 CLIENT_HELLO, PLAIN_GREETING, OLD_TLS = "client-hello", "plain-greeting", "old-tls"
 LOCAL_RECIPIENT, CERTIFICATE, USERNAME_VARIANT = "local-recipient", "certificate", "username-variant"
-RULE_USERNAME = f"experiment:{USERNAME_VARIANT}"
 CERTIFICATE_REASONS = frozenset(
     {
         *(Reason.CERTIFICATE_EXPIRED, Reason.CERTIFICATE_NOT_YET_VALID),

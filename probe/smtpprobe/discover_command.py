@@ -32,6 +32,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         mode=Mode.AUTO,
         mechanism=Mechanism.AUTO,
         allow_plaintext_auth=False,
+        try_username_variants=False,
         insecure=False,
         mail_from=None,
         rcpt_to=[],

@@ -254,7 +254,7 @@ class Lab:
             return _said(name, f"{address}, of the server's own domain: {heard.detail}")
         refused = None
         if heard.code >= 400:
-            facts = SessionFacts(host=self._request.host, mode=self._mode, rcpt_to=(address,))
+            facts = SessionFacts(host=self._request.host, rcpt_to=(address,))
             refused = classify(Stage.RCPT, heard.text, facts)
         word = decisions.recipient_answer(heard.code, refused)
         verb = "is accepted" if refused is None else "is refused"

@@ -52,6 +52,7 @@ class FollowUp:
         self._form: usernames.Form | None = None
         self._second: Login | None = None
         self._second_reason: Reason | None = None
+        self._refused_too = False
 
     @property
     def made(self) -> tuple[Experiment, ...]:
@@ -95,7 +96,7 @@ class FollowUp:
                 refused=self._second.counts,
                 reason=self._second_reason,
             )
-        named = form.shown if form is not None and form.shown else None
+        named = form.shown if form is not None and form.shown and not self._refused_too else None
         service = form.service if form is not None and form.service else None
         return msgspec.structs.replace(facts, second=second, username=named, service=service)
 
@@ -123,6 +124,7 @@ class FollowUp:
         one = await self._tried(self._credentials) or await self._try(forms, known, found)
         if one is None:
             return found
+        self._refused_too = one.answer == "refused"
         settled, one = decisions.decide(found, one)
         server = self._at.address.ip if self._at.address is not None else None
         self._lab.made.append(msgspec.structs.replace(one, reason=found.verdict.reason, server=server))

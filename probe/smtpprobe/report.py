@@ -11,10 +11,12 @@ import msgspec
 
 from smtpprobe.advice import OWNERS, SHAPES, AdviceFacts, Lang, advise, failed_stage, more, utc
 from smtpprobe.charset import readable
+from smtpprobe.discovery_text import kept_rows, rows
 from smtpprobe.evidence import outage_result, result_of
+from smtpprobe.found import as_found
 from smtpprobe.issuers import compare
 from smtpprobe.layout import WIDTH, columns, fit, paragraphs
-from smtpprobe.model import Certificate, ProbeRequest, ProbeResult, StageResult, TlsFacts, TranscriptLine
+from smtpprobe.model import Certificate, Experiment, ProbeRequest, ProbeResult, StageResult, TlsFacts, TranscriptLine
 from smtpprobe.proof import needs_message
 from smtpprobe.replies import mechanisms
 from smtpprobe.report_words import HEADS, PROOF, TLS
@@ -63,6 +65,8 @@ def text(
     paint, heads = _Paint(colour), HEADS[lang]
     prose = (width or WIDTH) - 2
     blocks = [_headline(result, request, paint, lang)]
+    if result.discovery is not None and len(result.discovery.ports) > 1:
+        blocks.append(_block(paint(heads["ports"], "bold"), rows(result.discovery, lang)))
     blocks.append(_block(paint(heads["stages"], "bold"), (_row(stage, paint) for stage in result.stages)))
     failed = failed_stage(result)
     if failed is not None and failed.reply is not None:
@@ -78,7 +82,7 @@ def text(
     if result.tls is not None:
         blocks.append(_block(paint(heads["tls"], "bold"), _tls_lines(result.tls, now or result.finished_at, lang)))
     blocks.append(_block(paint(heads["egress"], "bold"), _egress_lines(result, request, lang, prose)))
-    experiments = [f"{e.name}: {e.showed}" + (f" → {e.decided}" if e.decided else "") for e in result.experiments]
+    experiments = [_experiment(one, lang) for one in result.experiments]
     blocks.append(_block(paint(heads["experiments"], "bold"), paragraphs(experiments, prose)))
     blocks.append(_block(paint(heads["notes"], "bold"), [", ".join(result.notes)] if result.notes else []))
     blocks.append(_block(paint(heads["transcript"], "bold"), (_spoken(line, paint) for line in transcript)))
@@ -91,7 +95,7 @@ def evidence(result: ProbeResult, request: ProbeRequest | None, lang: Lang = "en
     rows: list[tuple[str, str | None]] = [(words["time"], f"{utc(result.started_at)} ~ {utc(result.finished_at)}")]
     if facts.host:
         address = f" [{result.server_ip}]" if result.server_ip else ""
-        rows.append((words["server"], f"{facts.host}{address}:{facts.port} ({facts.mode})"))
+        rows.append((words["server"], f"{facts.host}{address}{f':{facts.port}' if facts.port else ''} ({facts.mode})"))
     else:
         rows.append((words["server"], result.server_ip))
     seen = [
@@ -136,7 +140,9 @@ def from_status(
     blocks += _present(status, paint, lang, (width or WIDTH) - 2)
     asked, named = run_digest(spec) if spec is not None else "", request
     if request is None and spec is not None:
-        request = _request_of(spec)
+        request = _request_of(as_found(spec, status.discovery))
+    if status.discovery is not None:
+        blocks.append(_block(paint(heads["ports"], "bold"), kept_rows(status.discovery, lang)))
     results = [(location, result_of(location)) for location in status.locations]
     for location, result in results:
         if result is None:
@@ -164,7 +170,8 @@ def from_status(
 
 
 def _headline(result: ProbeResult, request: ProbeRequest | None, paint: _Paint, lang: Lang) -> str:
-    where = f"{request.host}:{request.port} {request.mode}  " if request else ""
+    port = f":{request.port}" if request and request.port else ""
+    where = f"{request.host}{port} {request.mode}  " if request else ""
     tone = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.ERROR: "yellow"}[result.outcome]
     verdict = result.verdict
     if verdict is None:
@@ -187,6 +194,11 @@ def _row(stage: StageResult, paint: _Paint) -> str:
     told = "; ".join(filter(None, (f"<{stage.recipient}>" if stage.recipient else "", stage.detail, said)))
     told = told if len(told) <= 120 else told[:119] + "…"
     return f"{name:14} {paint(f'{stage.outcome.value:7}', tone)} {stage.elapsed_ms:6} ms  {told}".rstrip()
+
+
+def _experiment(one: Experiment, lang: Lang) -> str:
+    since = f" ({PROOF[lang]['since'].format(utc(one.since))})" if one.since else ""
+    return f"{one.name}: {one.showed}{since}" + (f" → {one.decided}" if one.decided else "")
 
 
 def _reply_lines(stage: StageResult) -> list[str]:

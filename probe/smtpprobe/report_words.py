@@ -5,6 +5,7 @@ from smtpprobe.advice import Lang
 HEADS: dict[Lang, dict[str, str]] = {
     "en": {
         "also": "also possible",
+        "ports": "PORTS",
         "stages": "STAGES",
         "said": "THE SERVER SAID",
         "who": "WHO MUST ACT",
@@ -22,6 +23,7 @@ HEADS: dict[Lang, dict[str, str]] = {
     },
     "ko": {
         "also": "다른 가능성",
+        "ports": "포트",
         "stages": "단계",
         "said": "서버의 응답",
         "who": "조치할 사람",
@@ -56,6 +58,7 @@ PROOF: dict[Lang, dict[str, str]] = {
         "offered": "offered",
         "refused": "refused",
         "unanswered": "sent, not answered",
+        "since": "nothing was sent now, known since {}",
         "unsent": "none sent",
     },
     "ko": {
@@ -75,6 +78,7 @@ PROOF: dict[Lang, dict[str, str]] = {
         "offered": "서버가 제시한 방식",
         "refused": "거절됨",
         "unanswered": "보냈으나 응답 없음",
+        "since": "이번에는 보내지 않음, {}에 확인됨",
         "unsent": "보내지 않음",
     },
 }

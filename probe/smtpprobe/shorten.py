@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from smtpprobe.model import (
     Certificate,
     Discovery,
+    Experiment,
     Features,
     PortFinding,
     ProbeResult,
@@ -153,6 +154,11 @@ def _leaf(certificate: Certificate) -> Certificate:
     )
 
 
+def _bare_experiment(one: Experiment) -> Experiment:
+    """Keep what the next run needs, so that none is made twice."""
+    return replace(one, name=clip(one.name, 20), showed=clip(one.showed, 40), answer=clip(one.answer, 20))
+
+
 def _long_names(result: ProbeResult) -> ProbeResult:
     """Bound everything that a spec, a certificate or a rule can make long."""
     tls = result.tls and TlsFacts(
@@ -173,7 +179,7 @@ def _long_names(result: ProbeResult) -> ProbeResult:
         message=clip(result.message, 200),
         discovery=result.discovery
         and replace(result.discovery, why=clip(result.discovery.why, 160), ports=result.discovery.ports[:KEPT_PORTS]),
-        experiments=(),
+        experiments=tuple(_bare_experiment(e) for e in result.experiments[:2]),
         notes=tuple(dict.fromkeys(result.notes)),
         addresses=(),
     )

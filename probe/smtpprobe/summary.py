@@ -7,6 +7,7 @@ from smtpprobe.model import EgressAddress, ProbeRequest, ProbeResult, StageResul
 from smtpprobe.vocabulary import EgressMethod, Note, Outcome, Stage, StageOutcome
 
 MESSAGE_CHARS = 200
+RULE_USERNAME = "experiment:username-variant"
 EXPIRES_SOON = 14  # days left of a certificate that are worth a word
 
 
@@ -69,6 +70,8 @@ def message(result: ProbeResult, request: ProbeRequest, problem: str | None = No
         return cut(f"{where} {request.mode}: {_achieved(result)}")
     entry = next((known for known in result.stages if known.outcome in _STOPS and known.stage is result.stage), None)
     said = _words(entry) if entry is not None else ""
+    if result.verdict is not None and result.verdict.rule == RULE_USERNAME and result.auth.username:
+        said = f"accepted as {result.auth.username}, with the same password; {said}"
     return cut(f"{where} {request.mode}, {result.stage}: {said}")
 
 

@@ -91,6 +91,7 @@ def _bare(status: Status) -> Status:
         locations=locations,
         history=status.history[:3],
         outages=(),
+        experiments=tuple(msgspec.structs.replace(one, showed=_clip(one.showed, 40)) for one in status.experiments),
         tls_seen=status.tls_seen[:2],
         certificates=(),
         egress=msgspec.structs.replace(status.egress, addresses=status.egress.addresses[:1]),
