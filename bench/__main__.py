@@ -1,11 +1,11 @@
-"""Run all benchmarks, or the named ones: ``python -m bench [process] [cluster]``."""
+"""Run all benchmarks, or the named ones: ``python -m bench [process] [link] …``."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from bench import process
+from bench import classifier, hosts, process
 from bench.measure import BoundPassedError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +23,12 @@ def cluster() -> None:
         raise BoundPassedError("see the cluster's figures above")
 
 
-BENCHMARKS = {"process": process.main, "cluster": cluster}
+BENCHMARKS = {
+    "process": process.main,
+    "classifier": classifier.main,
+    "hosts": hosts.main,
+    "cluster": cluster,
+}
 
 
 def main(names: list[str]) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+# As in an image: bytecode is there. A shell that forbids writing it would have each run compile what was edited last.
+FRESH = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONUNBUFFERED": ""}
 RUNNER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("runner.py")))
 
 
@@ -41,7 +43,7 @@ def in_turn(commands: Sequence[Command], runs: int) -> dict[str, list[Sample]]:
         for turn in range(runs + 1):
             for command in commands:
                 print(
-                    json.dumps([list(command.argv), {**os.environ, **(command.env or {})}]),
+                    json.dumps([list(command.argv), {**os.environ, **FRESH, **(command.env or {})}]),
                     file=runner.stdin,
                     flush=True,
                 )

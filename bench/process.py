@@ -95,7 +95,7 @@ def commands(port: int, folder: Path) -> tuple[Command, ...]:
         Command("swaks", swaks),
         Command("smtplib script", (sys.executable, str(script), str(port), USER, PASSWORD, SENDER, RECIPIENT)),
         Command("python, nothing", (sys.executable, "-c", "pass")),
-        Command("import smtpprobe.pod", (sys.executable, "-c", "import smtpprobe.pod")),
+        Command("import of the pod", (sys.executable, "-c", "import smtpprobe.in_pod")),
     )
 
 

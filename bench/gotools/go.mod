@@ -1,0 +1,3 @@
+module smtpprobe.dev/bench
+
+go 1.24
