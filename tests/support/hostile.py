@@ -6,6 +6,9 @@ One step a line::
     >> 220 mx\\n                send just these bytes
     < EHLO                     read a line, which must begin like this, whatever the case
     body                       read the lines of a message, up to the lone dot
+    scram KIND                 after an AUTH SCRAM-SHA-256: the rest of that exchange, which ends right (235 or 535 by the
+                               proof), wrong (a false signature), error (e=), silent (235 without a signature) or no (535)
+    echo TEXT                  send the text with what the client said last in place of {raw}, {hex}, {decoded}, {upper}
     tls [KIND]                 TLS handshake as the server, with one of the contexts by name
     wait 0.5                   do nothing for so long
     drip 0.1 TEXT              send byte by byte, so far apart
@@ -19,6 +22,7 @@ In mode smtps a script begins with ``tls`` unless its first line is ``@raw``. At
 where the client still talks and does not read what is no SMTP.
 """
 
+import base64
 import contextlib
 import socket
 import ssl
@@ -26,6 +30,8 @@ import struct
 import threading
 from collections.abc import Mapping
 from typing import NamedTuple, Self
+
+from scram_server import ScramServer
 
 GREETING = "> 220 mx.example.net ESMTP"
 PATIENCE = 30.0
@@ -159,6 +165,10 @@ class _Talk:
                     raise ScriptError(f"wanted {rest!r}, got {line!r}")
             case "body":
                 self._body()
+            case "scram":
+                self._scram(rest)
+            case "echo":
+                self.sock.sendall(_echoed(rest, self._heard.lines[-1]) + b"\r\n")
             case "tls":
                 self.sock = self._contexts[rest or "good"].wrap_socket(self.sock, server_side=True)
             case "wait":
@@ -206,6 +216,20 @@ class _Talk:
             if line == "QUIT":
                 return
 
+    def _scram(self, kind: str) -> None:
+        server = ScramServer(base64.b64decode(self._heard.lines[-1].rpartition(" ")[2]))
+        self._challenge(server.first)
+        final = base64.b64decode(self._line())
+        if kind in {"silent", "no"} or (kind == "right" and not server.knows(final)):
+            self.sock.sendall(b"235 in\r\n" if kind == "silent" else b"535 5.7.8 no\r\n")
+            return
+        good = server.final(final)
+        self._challenge({"right": good, "wrong": b"v=" + good[3:] + b"A", "error": b"e=invalid-proof"}[kind])
+        self.sock.sendall(b"235 in\r\n" if self._line() == "" else b"501 5.7.0 cancelled\r\n")
+
+    def _challenge(self, payload: bytes) -> None:
+        self.sock.sendall(b"334 " + base64.b64encode(payload) + b"\r\n")
+
     def _body(self) -> None:
         while self._line() != ".":
             pass
@@ -223,6 +247,17 @@ class _Talk:
         if not data:
             raise ConnectionError("the client left")
         return data
+
+
+def _echoed(text: str, said: str) -> bytes:
+    word = said.rpartition(" ")[2]
+    with contextlib.suppress(ValueError):
+        decoded = base64.b64decode(word, validate=True).decode("latin-1")
+        text = text.replace("{decoded}", decoded.replace("\0", " ").replace("\x01", " "))
+    forms = {"{raw}": said, "{hex}": word.encode("latin-1").hex(), "{upper}": said.upper()}
+    for mark, form in forms.items():
+        text = text.replace(mark, form)
+    return text.encode("latin-1")
 
 
 def _bytes(text: str) -> bytes:
