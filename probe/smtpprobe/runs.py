@@ -20,7 +20,7 @@ from smtpprobe.resource import (
     Spec,
     Status,
 )
-from smtpprobe.vocabulary import Language, Outcome
+from smtpprobe.vocabulary import Language, Note, Outcome
 
 KEPT_ADDRESSES = 8
 CLOCK_SKEW = timedelta(minutes=5)
@@ -151,6 +151,18 @@ def history_entry(finished: Finished, at: datetime) -> HistoryEntry:
         generation=run.generation,
         attempt=run.attempt,
     )
+
+
+def flapped(known: tuple[SeenAddress, ...], result: ProbeResult, node: str | None) -> ProbeResult:
+    """Return an answer with the note EgressFlapped where its node's address is one from before the last one again.
+
+    ``known``: before this answer. A changed address alone is no flap, and other nodes may well have others.
+    """
+    mine = [seen.ip for seen in known if node is not None and seen.node == node]
+    now = next((address.ip for address in result.egress.addresses if address.rank.startswith("A")), None)
+    if now not in mine[1:]:
+        return result
+    return msgspec.structs.replace(result, notes=tuple(dict.fromkeys((*result.notes, Note.EGRESS_FLAPPED))))
 
 
 def addresses_after(

@@ -27,7 +27,6 @@ __all__ = [
     "Problem",
     "effective_depth",
     "interval_seconds",
-    "min_interval",
     "parse",
     "to_request",
 ]
@@ -63,15 +62,6 @@ def effective_depth(spec: Spec) -> Depth:
     if spec.credentials_secret_ref is not None:
         return Depth.AUTH
     return Depth.EHLO if spec.mode is Mode.PLAIN else Depth.TLS
-
-
-def min_interval(spec: Spec) -> int:
-    """Return the shortest allowed time between two runs, in seconds."""
-    return specrules.minimum(
-        login=spec.credentials_secret_ref is not None,
-        envelope=spec.envelope is not None,
-        message=spec.depth is Depth.MESSAGE,
-    )
 
 
 def to_request(

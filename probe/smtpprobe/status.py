@@ -41,6 +41,7 @@ from smtpprobe.runs import (
     Finished,
     addresses_after,
     anew,
+    flapped,
     history_entry,
     is_known,
     last_run_after,
@@ -103,7 +104,7 @@ def fold(
     answered = result.outcome is not Outcome.ERROR
     egress, certificates = status.egress.addresses, status.certificates
     if answered:
-        certificates, result = remember(certificates, result, finished.node, at)
+        certificates, result = remember(certificates, flapped(egress, result, finished.node), finished.node, at)
         location = location_of(
             msgspec.structs.replace(result, finished_at=min(result.finished_at, now)),
             name=DEFAULT_LOCATION,

@@ -105,7 +105,8 @@ def test_depth_follows_what_is_given(fields: dict[str, object], depth: Depth) ->
 )
 def test_minimum_interval(fields: dict[str, object], seconds: int) -> None:
     """Whoever sends mail waits fifteen minutes, whoever logs in or sends an envelope five, others one."""
-    assert specs.min_interval(good(**fields)) == seconds
+    assert good(**fields, schedule={"interval": f"{seconds}s"})
+    assert specs.parse(SERVER | fields | {"schedule": {"interval": f"{seconds - 1}s"}}).problems
 
 
 @pytest.mark.parametrize(

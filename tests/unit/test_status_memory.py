@@ -288,3 +288,25 @@ def test_the_digest_in_a_run_without_one_is_not_held_against_it():
     """A caller that makes no Job (``smtpprobe try``) leaves the digest out; its result counts."""
     end = msgspec.structs.replace(finished(FULL, passed(FULL)), run=RunRef(trigger="once", generation=1))
     assert not needs_run(FULL, fold(Status(), FULL, generation=1, finished=end, now=NOON))
+
+
+@pytest.mark.parametrize(
+    ("runs", "noted"),
+    [
+        ("a1 a2 a1", True),
+        ("a1 a1 a2 a2 a1", True),
+        ("a1 a2", False),
+        ("a1 a2 a2", False),
+        ("a1 b2 a1 b2", False),
+        ("a1 b2 a3 b2 a1", True),
+    ],
+)
+def test_an_address_that_comes_back_is_a_flap(runs, noted):
+    """A node whose address changed and changed back is noted; a new address and another node's are not."""
+    status = Status()
+    for number, (node, last) in enumerate(runs.split()):
+        result = passed(FULL, at(10 * number), ip=f"203.0.113.{last}")
+        end = finished(FULL, result, f"slot:{number + 1}", node=f"node-{node}")
+        status = fold(status, FULL, generation=1, finished=end, now=result.finished_at)
+    (location,) = status.locations
+    assert ("EgressFlapped" in ((location.evidence or {}).get("notes") or ())) is noted
