@@ -117,11 +117,11 @@ def test_no_progress_without_a_terminal(server: Stock) -> None:
     assert (done.returncode, done.stderr, "\x1b[" in done.stdout) == (0, "", False)
 
 
-def test_the_guessed_mode_is_told(server: Stock) -> None:
-    """Without --mode stderr says which one is tried."""
+def test_the_mode_that_was_found_is_told(server: Stock) -> None:
+    """Without --mode stderr says which one was found."""
     done = run("smtpprobe", "check", f"localhost:{server.port}", "--ca", pki().ca_file, "--output", "json")
     assert (done.returncode, json.loads(done.stdout)["mode"]) == (0, "starttls")
-    assert done.stderr == f"smtpprobe: trying starttls on port {server.port}; --mode names another\n"
+    assert done.stderr == f"smtpprobe: found starttls on port {server.port}; --mode names another\n"
 
 
 def test_flags_of_tls_have_effect(server: Stock) -> None:
