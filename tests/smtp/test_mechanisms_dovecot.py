@@ -1,15 +1,13 @@
 """Every mechanism against a real SASL server: Dovecot behind Postfix, which counts the logins it was asked for."""
 
 import asyncio
-import base64
-import hmac
-import json
 import time
 
 import cluster_facts
 import pytest
 from cluster_facts import Facts, Logins
 from mail import TOKEN_KEY
+from tokens import token
 
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions
@@ -18,18 +16,6 @@ from smtpprobe.vocabulary import Depth, Mechanism, Mode, Outcome, Reason, Stage
 
 CASES = [(mechanism, good) for mechanism in Mechanism for good in (True, False)]
 USERS = {case: f"user{number}@corp.test" for number, case in enumerate(CASES, 31)}
-
-
-def token(user: str, key: bytes) -> str:
-    """An access token as an identity provider makes it: a JWT (RFC 7519) with HS256."""
-
-    def part(raw: bytes) -> bytes:
-        return base64.urlsafe_b64encode(raw).rstrip(b"=")
-
-    now = int(time.time())
-    claims = {"sub": user, "iat": now - 5, "exp": now + 600}
-    signed = b".".join(part(json.dumps(value).encode()) for value in ({"alg": "HS256", "typ": "JWT"}, claims))
-    return (signed + b"." + part(hmac.digest(key, signed, "sha256"))).decode()
 
 
 def session(facts: Facts, mechanism: Mechanism, user: str, password: str) -> ProbeResult:

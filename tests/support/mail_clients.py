@@ -87,6 +87,11 @@ def _lines(place: Place, cases: list[Case]) -> str:
     return "".join(f"{case.name}\t{place.write(case)}\t{case.to}\n" for case in cases)
 
 
+def _by_trust(cases: list[Case]) -> list[tuple[bool, list[Case]]]:
+    parts = [(own_ca, [case for case in cases if case.own_ca is own_ca]) for own_ca in (False, True)]
+    return [(own_ca, part) for own_ca, part in parts if part]
+
+
 def _driver(place: Place, name: str) -> str:
     (place.folder / name).write_bytes((DRIVERS / name).read_bytes())
     return str(place.folder / name)
@@ -130,8 +135,7 @@ def _java(program: str) -> Driver:
     def send(place: Place, cases: list[Case]) -> Outcomes:
         """Start Java once with the printed commands for trust, once without."""
         outcomes = {}
-        for own_ca in (True, False):
-            part = [case for case in cases if case.own_ca is own_ca]
+        for own_ca, part in _by_trust(cases):
             options: list[str] = []
             if own_ca:
                 text = next(case.snippet.text for case in part if "Trust" in case.snippet.text)
@@ -166,8 +170,7 @@ def rails(place: Place, cases: list[Case]) -> Outcomes:
     Ruby keeps the CA file of one connection for all of a process: those without one have their own.
     """
     outcomes = {}
-    for own_ca in (True, False):
-        part = [case for case in cases if case.own_ca is own_ca]
+    for _, part in _by_trust(cases):
         outcomes |= _results(place.run(["ruby", _driver(place, "rails.rb")], _lines(place, part)))
     return outcomes
 
