@@ -10,10 +10,11 @@ few letters the patterns that have a chance in a text with them. Patterns are co
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from smtpprobe.model import Alternative, Value, Verdict
 from smtpprobe.normalize import Normal, normalize, quoted_address
@@ -79,6 +80,7 @@ _NOT_UNDER_TLS = frozenset({Reason.TLS_REQUIRED, Reason.TLS_NOT_OFFERED, Reason.
 _NOT_BEHIND_LOGIN = frozenset({Reason.AUTH_REQUIRED, Reason.AUTH_NOT_OFFERED, Reason.BAD_CREDENTIALS})
 _BEHIND_LOGIN = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT})
 _CONTRADICTED = 0.5
+_CODELESS = 0.6
 _UNKNOWN = Verdict(reason=Reason.UNKNOWN, confidence=0.0, rule="unknown")
 
 
@@ -87,17 +89,42 @@ def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verd
 
     Linear in the length of the text, of which 4,096 characters count.
     """
-    normal, book = normalize(text), _book()
+    normal, book, facts = normalize(text), _book(), facts or _NO_FACTS
     places: dict[int, list[int]] = {}
     for gram in book.grams.keys() & _grams(normal.text):
         for number, place in book.grams[gram]:
             places.setdefault(number, []).append(place)
-    for number in sorted((*places, *_wordless(stage, normal.code, normal.enhanced))):
-        rule = book.rules[number]
-        fits = _holds(rule, stage, normal) and _fits(rule, normal, facts or _NO_FACTS)
-        if fits and _says(rule, places.get(number, ()), normal.text):
-            return _settled(_verdict(number), stage, facts or _NO_FACTS)
+    numbers = sorted((*places, *_wordless(stage, normal.code, normal.enhanced)))
+    found = _first(numbers, places, stage, normal, facts)
+    if found is not None:
+        return _settled(_verdict(found), stage, facts)
+    if not normal.code and not normal.enhanced:
+        # A library may have dropped the code: the words of a server are tried without it, and believed less.
+        found = _first([n for n in numbers if book.rules[n].codes], places, stage, normal, facts, codeless=True)
+        if found is not None:
+            verdict = _verdict(found)
+            return _settled(structs.replace(verdict, confidence=min(verdict.confidence, _CODELESS)), stage, facts)
     return _UNKNOWN
+
+
+def _first(
+    numbers: Iterable[int],
+    places: Mapping[int, Sequence[int]],
+    stage: Stage,
+    normal: Normal,
+    facts: SessionFacts,
+    *,
+    codeless: bool = False,
+) -> int | None:
+    """Return the first of the rules numbered that holds, fits and says it; ``codeless`` passes over its codes."""
+    rules = _book().rules
+    for number in numbers:
+        rule = rules[number]
+        if not _holds(rule, stage, normal, codeless=codeless) or not _fits(rule, normal, facts):
+            continue
+        if _says(rule, places.get(number, ()), normal.text):
+            return number
+    return None
 
 
 def _settled(verdict: Verdict, stage: Stage, facts: SessionFacts) -> Verdict:
@@ -107,8 +134,8 @@ def _settled(verdict: Verdict, stage: Stage, facts: SessionFacts) -> Verdict:
         shown |= _NOT_BEHIND_LOGIN
     left = tuple(a for a in verdict.alternatives if a.reason not in shown)
     if verdict.reason in shown:
-        return msgspec.structs.replace(verdict, alternatives=left, confidence=min(verdict.confidence, _CONTRADICTED))
-    return msgspec.structs.replace(verdict, alternatives=left) if len(left) < len(verdict.alternatives) else verdict
+        return structs.replace(verdict, alternatives=left, confidence=min(verdict.confidence, _CONTRADICTED))
+    return structs.replace(verdict, alternatives=left) if len(left) < len(verdict.alternatives) else verdict
 
 
 def _grams(text: str) -> set[str]:
@@ -120,15 +147,24 @@ def _grams(text: str) -> set[str]:
     return grams
 
 
-def _holds(rule: Rule, stage: Stage, normal: Normal) -> bool:
+def _holds(rule: Rule, stage: Stage, normal: Normal, *, codeless: bool = False) -> bool:
     """Say whether stage and codes are the rule's."""
     if rule.stages and stage not in rule.stages:
         return False
     if rule.client and (normal.code or not normal.client):
         return False
-    if rule.codes and not (str(normal.code) if normal.code else normal.enhanced[:1] or "-").startswith(rule.codes):
+    if rule.codes and not codeless and not _has_code(rule, normal):
         return False
     return not rule.enhanced or normal.enhanced in rule.enhanced
+
+
+def _has_code(rule: Rule, normal: Normal) -> bool:
+    """Say whether the code is one of the rule's; where only an enhanced code is left, its first digit is the class."""
+    if normal.code:
+        return str(normal.code).startswith(rule.codes)
+    if rule.text:
+        return any(code[0] == normal.enhanced[:1] for code in rule.codes)
+    return normal.enhanced[:1] in rule.codes
 
 
 def _fits(rule: Rule, normal: Normal, facts: SessionFacts) -> bool:

@@ -1,5 +1,7 @@
 """Real replies and what they were caused by: how often the classifier is right, and how it reads single ones."""
 
+import json
+import re
 import statistics
 import time
 
@@ -24,6 +26,7 @@ from smtpprobe.vocabulary import Reason, Stage
         ("fresh_replies_6.yaml", 0.80, 0.97, 0.01),
         ("fresh_replies_7.yaml", 0.87, 0.97, 0.01),
         ("fresh_replies_8.yaml", 0.84, 0.97, 0.01),
+        ("fresh_replies_9.yaml", 0.84, 0.96, 0.01),
         ("localised_replies.yaml", 0.9, 0.97, 0.01),
     ],
 )
@@ -35,6 +38,34 @@ def test_real_replies_are_read_right(name, right, among, sure, capsys):
     assert found.right / found.total >= right, found.wrong
     assert found.among / found.total >= among, found.wrong
     assert len(found.sure_and_wrong) / found.total <= sure, found.sure_and_wrong
+
+
+WRAPPERS = {
+    "smtplib": lambda text: f"({text[:3]}, {text[4:].encode()!r})",
+    "postfix": lambda text: (
+        f"host mx.example.com[203.0.113.9] said: {' '.join(text.split())} (in reply to MAIL FROM command)"
+    ),
+    "nodemailer": lambda text: f"Error: Mail command failed: {text}",
+    "jakarta": lambda text: f"com.sun.mail.smtp.SMTPSendFailedException: {text}",
+    "json": lambda text: json.dumps({"code": "EENVELOPE", "response": text, "responseCode": int(text[:3])}),
+    "no code": lambda text: re.sub(r"(?m)^[2-5]\d\d[ -]", "", text),
+}
+
+
+@pytest.mark.parametrize(("wrapper", "among"), [*((name, 0.98) for name in list(WRAPPERS)[:-1]), ("no code", 0.94)])
+def test_what_a_client_or_log_puts_around_a_reply_hardly_changes_how_it_is_read(wrapper, among, capsys):
+    """Replies of all sets inside a client's exception, a log line or JSON, or without their code, keep their causes."""
+    entries = [
+        entry | {"text": WRAPPERS[wrapper](entry["text"])}
+        for name in ("replies.yaml", *(f"fresh_replies_{n}.yaml" for n in range(5, 10)))
+        for entry in replies(name)
+        if re.match(r"[45]\d\d[ -]", entry["text"])
+    ]
+    found = score(entries)
+    with capsys.disabled():
+        print(f"\n  {found.line(wrapper)}")
+    assert found.among / found.total >= among, found.wrong
+    assert len(found.sure_and_wrong) / found.total <= 0.02, found.sure_and_wrong
 
 
 def test_a_reply_is_classified_in_a_tenth_of_a_millisecond(capsys):
