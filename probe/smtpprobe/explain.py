@@ -23,7 +23,7 @@ __all__ = ["UnreadableError", "explain_batch", "explain_object", "explain_text",
 MAX_LINE = 64 * 1024
 _STAGE_NAMES = {"banner": Stage.GREETING, "handshake": Stage.TLS, "helo": Stage.EHLO, "end-of-data": Stage.DOT}
 _STAGE_NAMES |= {"mail_from": Stage.MAIL, "mailfrom": Stage.MAIL, "rcpt_to": Stage.RCPT, "rcptto": Stage.RCPT}
-_GUESSES = (
+_GUESSES: tuple[tuple[Stage, tuple[str, ...]], ...] = (
     # what a text says of its own stage, for a person who pastes a reply without naming one
     (
         Stage.MAIL,

@@ -15,6 +15,30 @@ Note            observations beside the verdict; they never change it
 from enum import StrEnum
 from typing import NamedTuple
 
+from smtpprobe.egress_words import EGRESS_RANK, EgressMethod, EgressReason, EgressVerdict
+
+__all__ = [
+    "EGRESS_RANK",
+    "REASONS",
+    "ConditionStatus",
+    "ConditionType",
+    "Depth",
+    "EgressMethod",
+    "EgressReason",
+    "EgressVerdict",
+    "Language",
+    "Mechanism",
+    "Mode",
+    "Note",
+    "Outcome",
+    "Owner",
+    "Reason",
+    "ReasonFacts",
+    "Stage",
+    "StageOutcome",
+    "StateReason",
+]
+
 
 class Mode(StrEnum):
     """How TLS comes into the session."""
@@ -184,60 +208,6 @@ class StateReason(StrEnum):
     SUSPENDED = "Suspended"
     SUPERSEDED = "Superseded"
     NOT_OBSERVABLE = "NotObservable"
-
-
-class EgressReason(StrEnum):
-    """Reasons of EgressAuthorized and EgressExpected: what the evidence is, never more than it carries."""
-
-    SERVER_NAMED_IP = "ServerNamedIp"
-    ANONYMOUS_RELAY_DENIED = "AnonymousRelayDenied"
-    LOGIN_NOT_TRIED = "LoginNotTried"
-    RELAY_ACCEPTED_NO_CONTROL = "RelayAcceptedNoControl"
-    RECIPIENT_MAY_BE_LOCAL = "RecipientMayBeLocal"
-    ENVELOPE_ACCEPTED = "EnvelopeAccepted"
-    ENVELOPE_ONLY = "EnvelopeOnly"
-    MESSAGE_ACCEPTED = "MessageAccepted"
-    RELAY_DENIED_AUTHENTICATED = "RelayDeniedAuthenticated"
-    RELAY_IDENTITY_MISMATCH = "RelayIdentityMismatch"
-    LOGIN_REFUSED = "LoginRefused"
-    AUTH_REQUIRED = "AuthRequired"
-    TRANSIENT = "Transient"
-    PATH_BLOCKED = "PathBlocked"
-    REJECTED_AT_GREETING = "RejectedAtGreeting"
-    NOT_REACHED = "NotReached"
-    NOT_REQUESTED = "NotRequested"
-    RELAY_BY_IP_PROVEN = "RelayByIpProven"
-    LOCATION_DEPENDENT = "LocationDependent"
-    REFUSED_EVERYWHERE = "RefusedEverywhere"
-    IN_EXPECTED_RANGE = "InExpectedRange"
-    OUTSIDE_EXPECTED_RANGE = "OutsideExpectedRange"
-    NOT_OBSERVABLE = "NotObservable"
-
-
-class EgressVerdict(StrEnum):
-    """The word in the EGRESS column."""
-
-    AUTHORIZED = "Authorized"
-    NOT_AUTHORIZED = "NotAuthorized"
-    MIXED = "Mixed"
-    UNKNOWN = "Unknown"
-
-
-class EgressMethod(StrEnum):
-    """How an address was learnt; only rank A is proof, as the mail server itself said it in this session."""
-
-    EHLO_REPLY = "EhloReply"
-    QUOTED_IN_REPLY = "QuotedInReply"
-    RECEIVED_HEADER = "ReceivedHeader"
-    SOCKET = "Socket"
-
-
-EGRESS_RANK: dict[EgressMethod, str] = {
-    EgressMethod.EHLO_REPLY: "A1",
-    EgressMethod.QUOTED_IN_REPLY: "A2",
-    EgressMethod.RECEIVED_HEADER: "A2",
-    EgressMethod.SOCKET: "F",
-}
 
 
 class Note(StrEnum):
