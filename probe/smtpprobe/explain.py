@@ -27,9 +27,10 @@ _GUESSES: tuple[tuple[Stage, tuple[str, ...]], ...] = (
     # what a text says of its own stage, for a person who pastes a reply without naming one
     (
         Stage.MAIL,
-        ("authentication required", "authenticate first", "not authenticated", "starttls", "sender", "mail from"),
+        ("authentication required", "authenticate first", "not authenticated", "starttls", "sender", "auth command"),
     ),
-    (Stage.AUTH, ("535", "534", "432", "504", "authenticat", "credential", "password", "login", "eauth", "auth ")),
+    (Stage.EHLO, ("helo command", "ehlo command", "helo name", "ehlo name", "helo argument", "ehlo argument")),
+    (Stage.AUTH, ("535", "534", "432", "authenticat", "credential", "password", "login", "eauth", "auth ")),
     (Stage.DNS, ("gaierror", "getaddrinfo", "name or service", "name resolution", "no such host")),
     (Stage.CONNECT, ("errno", "dial tcp", "econn", "connection refused", "connect to", "connecting to", "opentimeout")),
     (Stage.TLS, ("certificate", "ssl:", "tls:", "handshake", "wrong version number")),
@@ -55,7 +56,7 @@ def stage_of(name: str | None, text: str = "") -> Stage:
     if (said := stage_said(text)) is not None:
         return said
     folded = unwrap(text).casefold()
-    guesses = _GUESSES[1:] if folded.startswith(("53", "4")) else _GUESSES
+    guesses = _GUESSES[1:] if folded.startswith(("432", "454", "525", "526", "534", "535", "538")) else _GUESSES
     if folded.startswith("55"):  # AUTH is not refused with these: their talk of logins is of what MAIL or RCPT lacks
         guesses = tuple(guess for guess in _GUESSES if guess[0] is not Stage.AUTH)
     return next((stage for stage, words in guesses if any(word in folded for word in words)), Stage.RCPT)

@@ -66,7 +66,7 @@ def test_an_endless_line_is_refused():
         ("535 5.7.8 authentication failed", Stage.AUTH),
         ("dial tcp 203.0.113.1:465: i/o timeout", Stage.CONNECT),
         ("getaddrinfo ENOTFOUND stmp.example.net", Stage.DNS),
-        ("504 <probe>: Helo command rejected", Stage.AUTH),
+        ("504 <probe>: Helo command rejected", Stage.EHLO),
         ("550 5.7.1 unable to relay", Stage.RCPT),
     ],
 )
