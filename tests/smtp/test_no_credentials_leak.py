@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from hostile import Hostile
 
@@ -162,3 +163,53 @@ def test_the_pod_prints_and_writes_nothing_of_it(name: str, tmp_path: Path) -> N
     assert b"CredentialEchoed" in written
     assert written.isascii()
     assert traces(password, written.decode()) == []
+
+
+# Until the client has given what only the password can have made.
+EXCHANGES = {
+    Mechanism.CRAM_MD5: "@hello AUTH CRAM-MD5\n< AUTH\n> 334 PDE4OTYuNjk3MTcwOTUyQG14Pg==\n< \n",
+    Mechanism.SCRAM_SHA_256: "@hello AUTH SCRAM-SHA-256\n< AUTH\nscram stop\n",
+    Mechanism.XOAUTH2: "@hello AUTH XOAUTH2\n< AUTH\n",
+}
+TOKEN = "ya29.A0AfB_byC-3xWq/Zk7+Vn==.R0-tYpL"
+
+
+def secrets_of(mechanism: Mechanism, heard: list[str], password: str) -> dict[str, str]:
+    """The forms of what was said: the response, its base64, what is inside, and the proof alone."""
+    words = [line.rpartition(" ")[2] for line in heard if line and not line.startswith(("EHLO", "QUIT", "*"))]
+    found = {f"response {number}": word for number, word in enumerate(words) if word != mechanism}
+    inside = base64.b64decode(words[-1]).decode()
+    found["inside"] = inside
+    if mechanism is not Mechanism.XOAUTH2:
+        found["proof"] = inside.rpartition("p=" if mechanism is Mechanism.SCRAM_SHA_256 else " ")[2]
+    return found | {f"password {name}": form(password.encode()).decode("latin-1") for name, form in FORMS.items()}
+
+
+@pytest.mark.parametrize("form", ["{raw}", "{decoded}", "{cut}", "{upper}"])
+@pytest.mark.parametrize("mechanism", EXCHANGES)
+def test_no_response_of_a_mechanism_is_stored(mechanism: Mechanism, form: str) -> None:
+    """A server that repeats a digest, a proof or a token, in whatever form, in its refusal: nothing of it is stored."""
+    password = TOKEN if mechanism is Mechanism.XOAUTH2 else PASSWORD
+    text, heard, result = played(EXCHANGES[mechanism] + f"echo 535 5.7.8 no: {form} sorry", mechanism, password)
+    assert (result.outcome, result.auth.refused) == (Outcome.FAILED, True)
+    shown = [name for name, secret in secrets_of(mechanism, heard, password).items() if secret.lower() in text.lower()]
+    assert shown == []
+    assert Note.CREDENTIAL_ECHOED in result.notes
+
+
+def played(script: str, mechanism: Mechanism, password: str) -> tuple[str, list[str], ProbeResult]:
+    """Return all that may be stored or printed of a session, what the server was told, and the result."""
+    printed: list[str] = []
+    with Hostile([script], "plain") as server:
+        made = msgspec.structs.replace(request(server.port), mechanism=mechanism)
+        result = asyncio.run(
+            probe(
+                made,
+                Credentials(USER, password),
+                on_stage=lambda entry: printed.append(codec.ascii_json(entry).decode()),
+                on_line=lambda line: printed.append(line.text),
+            )
+        )
+        heard = list(server.heard[0].lines)
+    stored = [codec.encode_result(result, None).decode(), codec.encode_result(result).decode(), repr(result)]
+    return "\n".join([*stored, *printed]), heard, result

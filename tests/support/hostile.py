@@ -7,8 +7,9 @@ One step a line::
     < EHLO                     read a line, which must begin like this, whatever the case
     body                       read the lines of a message, up to the lone dot
     scram KIND                 after an AUTH SCRAM-SHA-256: the rest of that exchange, which ends right (235 or 535 by the
-                               proof), wrong (a false signature), error (e=), silent (235 without a signature) or no (535)
-    echo TEXT                  send the text with what the client said last in place of {raw}, {hex}, {decoded}, {upper}
+                               proof), wrong (a false signature), error (e=), silent (235 without a signature), no (535)
+                               or stop (nothing yet, after the client's proof)
+    echo TEXT                  send the text with what the client said last in place of {raw}, {cut}, {decoded}, {upper}
     tls [KIND]                 TLS handshake as the server, with one of the contexts by name
     wait 0.5                   do nothing for so long
     drip 0.1 TEXT              send byte by byte, so far apart
@@ -220,6 +221,8 @@ class _Talk:
         server = ScramServer(base64.b64decode(self._heard.lines[-1].rpartition(" ")[2]))
         self._challenge(server.first)
         final = base64.b64decode(self._line())
+        if kind == "stop":
+            return
         if kind in {"silent", "no"} or (kind == "right" and not server.knows(final)):
             self.sock.sendall(b"235 in\r\n" if kind == "silent" else b"535 5.7.8 no\r\n")
             return
@@ -254,7 +257,7 @@ def _echoed(text: str, said: str) -> bytes:
     with contextlib.suppress(ValueError):
         decoded = base64.b64decode(word, validate=True).decode("latin-1")
         text = text.replace("{decoded}", decoded.replace("\0", " ").replace("\x01", " "))
-    forms = {"{raw}": said, "{hex}": word.encode("latin-1").hex(), "{upper}": said.upper()}
+    forms = {"{raw}": said, "{cut}": said[:-6], "{upper}": said.upper()}
     for mark, form in forms.items():
         text = text.replace(mark, form)
     return text.encode("latin-1")
