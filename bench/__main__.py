@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import classifier, hosts, process
+from bench import classifier, discovery, hosts, link, process
 from bench.measure import BoundPassedError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +25,9 @@ def cluster() -> None:
 
 BENCHMARKS = {
     "process": process.main,
+    "link": link.main,
     "classifier": classifier.main,
+    "discovery": discovery.main,
     "hosts": hosts.main,
     "cluster": cluster,
 }

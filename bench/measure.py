@@ -31,8 +31,8 @@ class Command(NamedTuple):
     env: Mapping[str, str] | None = None
 
 
-def in_turn(commands: Sequence[Command], runs: int) -> dict[str, list[Sample]]:
-    """Run each command once unmeasured, then ``runs`` times in turn.
+def in_turn(commands: Sequence[Command], runs: int, warm_up: int = 1) -> dict[str, list[Sample]]:
+    """Run each command ``warm_up`` times unmeasured, then ``runs`` times in turn.
 
     Raises RuntimeError where a command ends with another code than 0: a failed session is no figure.
     """
@@ -40,7 +40,7 @@ def in_turn(commands: Sequence[Command], runs: int) -> dict[str, list[Sample]]:
     with subprocess.Popen(RUNNER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as runner:
         assert runner.stdin is not None
         assert runner.stdout is not None
-        for turn in range(runs + 1):
+        for turn in range(-warm_up, runs):
             for command in commands:
                 print(
                     json.dumps([list(command.argv), {**os.environ, **FRESH, **(command.env or {})}]),
@@ -50,7 +50,7 @@ def in_turn(commands: Sequence[Command], runs: int) -> dict[str, list[Sample]]:
                 wall, cpu, peak, code = json.loads(runner.stdout.readline())
                 if code != 0:
                     raise RuntimeError(f"{command.name} ended with {code}: {' '.join(command.argv)}")
-                if turn:
+                if turn >= 0:
                     samples[command.name].append(Sample(wall, cpu, peak / 1024, code))
         runner.stdin.close()
     return samples

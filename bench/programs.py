@@ -67,7 +67,7 @@ class Mail(NamedTuple):
 def certificate(folder: Path) -> tuple[Path, Path, Path]:
     """Write a CA, and a certificate for the server with its key."""
     authority = trustme.CA()
-    leaf = authority.issue_cert(SERVER_NAME)
+    leaf = authority.issue_cert(SERVER_NAME, "10.99.0.2")
     ca, chain, key = folder / "ca.pem", folder / "chain.pem", folder / "key.pem"
     authority.cert_pem.write_to_path(str(ca))
     for number, blob in enumerate(leaf.cert_chain_pems):
