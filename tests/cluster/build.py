@@ -67,7 +67,8 @@ def ensure(wanted: Wanted) -> Parts:
         if wanted.nodes:
             parts.pause = str(gobuild.pause())
         if wanted.clients:
-            gobuild.toolchain()
+            gobuild.toolchain()  # tests build with it, where no registry is in reach
+            parts.clients["ini"] = str(gobuild.ini())
 
     def roots() -> None:
         if wanted.images:
@@ -79,7 +80,7 @@ def ensure(wanted: Wanted) -> Parts:
         if wanted.refusals:
             parts.roots |= {name: str(debian.mail_root(name)) for name in debian.REFUSAL_ROOTS}
         if wanted.clients:
-            parts.clients = {"root": str(clients.root()), "django": str(clients.django())}
+            parts.clients |= {"root": str(clients.root()), "django": str(clients.django())}
 
     together(go, roots)
     return parts

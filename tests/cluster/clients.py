@@ -80,6 +80,7 @@ def mount(state: Path, parts: dict[str, str], certs: Path) -> Clients:
         share=str(share),
         ca_file=str(share / "ca.crt"),
         django=parts["django"],
+        ini=parts["ini"],
         logins=LOGINS,
         password=PASSWORD,
     )

@@ -95,13 +95,15 @@ class Refusals:
 class Clients:
     """The mail clients: programs under `root` (chroot), files in `share`, which has this path inside `root` too.
 
-    Dovecot knows each of `logins` by `password`, which is Alertmanager's `/etc/alertmanager/smtp-password` as well.
+    `ini` prints the user in each Grafana configuration that stdin names. Dovecot knows each of `logins` by `password`,
+    which is Alertmanager's `/etc/alertmanager/smtp-password` as well.
     """
 
     root: str
     share: str
     ca_file: str
     django: str
+    ini: str
     logins: list[str]
     password: str
 

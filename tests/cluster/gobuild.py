@@ -63,6 +63,17 @@ def helm() -> Path:
     return cache.artifact("helm", [GO, HELM], make)
 
 
+def ini() -> Path:
+    """A program that reads a value as Grafana does, which itself is in no registry."""
+    sources = [HERE / "ini" / name for name in ("go.mod", "go.sum", "main.go")]
+
+    def make(folder: Path) -> None:
+        go = toolchain()
+        cache.run([str(go), "build", "-o", str(folder / "ini"), "."], env=environment(go), cwd=HERE / "ini")
+
+    return cache.artifact("ini", [GO, *(path.read_bytes() for path in sources)], make) / "ini"
+
+
 def pause() -> Path:
     """The OCI archive of the image that holds a pod's namespaces."""
     source = HERE / "pause" / "main.go"

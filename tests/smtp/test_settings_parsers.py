@@ -113,8 +113,6 @@ def test_a_language_reads_the_name_that_was_meant(client: str) -> None:
     """Quotes, backslashes, variables of every kind, blanks at the ends, other scripts: each comes back as it was."""
     file, program, command = READERS[client]
     where, names = place(client), NAMES + WIDE
-    if client == "spring-boot":
-        assert "placeholder" in snippet(client, Working(host="a", port=587, mode=Mode.STARTTLS, username="a${b}")).text
     files = written(client, where.folder, names)
     if client == "nodemailer":
         (where.folder / "node_modules").symlink_to("/opt/clients/node_modules")
@@ -133,6 +131,15 @@ def test_msmtp_reads_the_name_that_was_meant() -> None:
     told = ran.stdout.split("\0")[:-1]
     lines = [[line for line in text.splitlines() if line.lstrip().startswith("user")] for text in told]
     assert [[line.partition(" = ")[2] for line in found] for found in lines] == [[name] for name in names], ran.stderr
+
+
+def test_grafanas_library_reads_the_name_that_was_meant() -> None:
+    """The same by the library with which Grafana reads its configuration; what it would expand is never written."""
+    where = place("grafana")
+    names = [name for name in NAMES + WIDE if not any(mark in name for mark in ("${", "$__", "%("))]
+    files = "".join(f"{path}\n" for path in written("grafana", where.folder, names))
+    ran = subprocess.run([where.clients.ini], input=files, capture_output=True, encoding="utf-8", check=True)
+    assert ran.stdout.split("\0")[:-1] == names
 
 
 def test_go_reads_the_name_that_was_meant() -> None:
