@@ -29,10 +29,13 @@ MODES = {25: "starttls", 465: "smtps", 587: "starttls", 2465: "smtps", 2525: "st
 
 def main() -> None:
     """Print the walks, both chains and the whole; over its bound raises BoundPassedError."""
-    with tempfile.TemporaryDirectory() as name, link.link() as (client, server):
-        with servers(Path(name), server.enter) as ca:
-            argv = [*client.enter, sys.executable, "-m", "bench.discovery", link.SERVER, str(ca)]
-            out = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+    with (
+        tempfile.TemporaryDirectory() as name,
+        link.link() as (client, server),
+        servers(Path(name), server.enter) as ca,
+    ):
+        argv = [*client.enter, sys.executable, "-m", "bench.discovery", link.SERVER, str(ca)]
+        out = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
     measured = json.loads(out)
     alone = [median(measured["alone"][str(port)]) for port in PORTS]
     chains = [sum(alone[first::2]) for first in range(2)]
