@@ -12,11 +12,13 @@ from smtpprobe import report
 from smtpprobe.advice import OWNERS, AdviceFacts, Lang, advise, cut, more, ses_region
 from smtpprobe.classify import SessionFacts, classify, quoted_address
 from smtpprobe.evidence import result_of
+from smtpprobe.found import as_found
 from smtpprobe.layout import WIDTH, paragraphs
-from smtpprobe.model import Envelope, ProbeRequest, ProbeResult
-from smtpprobe.resource import decode_status
+from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, Verdict
+from smtpprobe.resource import Status, decode_status
+from smtpprobe.runs import run_digest
 from smtpprobe.unwrap import stage_said, unwrap
-from smtpprobe.vocabulary import REASONS, Depth, Mode, Reason, Stage, StateReason
+from smtpprobe.vocabulary import REASONS, Depth, Mode, Outcome, Reason, Stage, StateReason
 
 __all__ = ["UnreadableError", "explain_batch", "explain_object", "explain_text", "stage_of"]
 
@@ -69,15 +71,7 @@ def explain_object(
     where = stage_of(stage, text)
     facts = facts or SessionFacts()
     verdict = classify(where, text, facts)
-    advice = advise(verdict.reason, _advice_facts(where, text, facts, verdict.rule), lang)
-    return {
-        "reason": verdict.reason.value,
-        "confidence": verdict.confidence,
-        "alternatives": [{"reason": a.reason.value, "confidence": a.confidence} for a in verdict.alternatives],
-        "rule": verdict.rule,
-        "owner": advice.owner,
-        "advice": advice.text,
-    }
+    return _verdict_object(verdict, _advice_facts(where, text, facts, verdict.rule), lang)
 
 
 def reason_object(reason: Reason, lang: Lang = "en") -> dict[str, Any]:
@@ -94,15 +88,27 @@ def reason_object(reason: Reason, lang: Lang = "en") -> dict[str, Any]:
 
 
 def result_object(raw: Any, lang: Lang = "en") -> dict[str, Any]:
-    """Return the same keys for a parsed object (as ``explain_result``); Succeeded, without advice, where it passed."""
-    request, result = _parts(raw)
-    passed = {"confidence": 1.0, "alternatives": [], "rule": None, "owner": None, "advice": None}
-    if result is None:
-        return {"reason": StateReason.PENDING.value} | passed
-    verdict = result.verdict
-    if verdict is None:
-        return {"reason": StateReason.SUCCEEDED.value} | passed
-    advice = advise(verdict.reason, AdviceFacts.of(request, result), lang)
+    """Return the same keys for a parsed object (as ``explain_result``); Succeeded, without advice, where it passed.
+
+    Several of them (a List of kubectl, ``results`` of check) are one object with ``results``.
+    """
+    several = _several(raw)
+    if several is not None:
+        return {"results": [result_object(one, lang) for one in several]}
+    request, result, status = _parts(raw)
+    nothing = {"confidence": 1.0, "alternatives": [], "rule": None, "owner": None, "advice": None}
+    last = status.last_run if status is not None else None
+    if status is not None and last is not None and last.outcome is Outcome.ERROR:
+        told = status.advice  # of the run that could not take place; the answer before it is an older story
+        known = {"owner": told.owner, "advice": told.text} if told else {}
+        return {"reason": last.reason or Reason.UNKNOWN.value} | nothing | known
+    if result is None or result.verdict is None:
+        return {"reason": (StateReason.SUCCEEDED if result else StateReason.PENDING).value} | nothing
+    return _verdict_object(result.verdict, AdviceFacts.of(request, result), lang)
+
+
+def _verdict_object(verdict: Verdict, facts: AdviceFacts, lang: Lang) -> dict[str, Any]:
+    advice = advise(verdict.reason, facts, lang)
     return {
         "reason": verdict.reason.value,
         "confidence": verdict.confidence,
@@ -157,26 +163,45 @@ def explain_text(
 def explain_result(
     raw: Any, lang: Lang = "en", *, colour: bool = False, width: int | None = None, now: datetime | None = None
 ) -> str:
-    """Explain a parsed object: a SmtpProbe, a status, a result, or the output of ``check --output json``."""
-    if not isinstance(raw, dict):
-        raise UnreadableError("not an object: give a result, a status or a SmtpProbe")
-    if "status" in raw and not isinstance(raw["status"], str):
-        status, spec = decode_status(raw["status"]), _spec(raw.get("spec"))
+    """Explain a parsed object: a SmtpProbe, a status, a result, the output of ``check --output json``, or several."""
+    several = _several(raw)
+    if several is not None:
+        told = ((_name(one), explain_result(one, lang, colour=colour, width=width, now=now)) for one in several)
+        return "\n\n".join(f"{name}\n{text}" if name else text for name, text in told)
+    request, result, status = _parts(raw)
+    if status is not None:
+        spec = _spec(raw.get("spec"))
         return report.from_status(status, spec, lang=lang, colour=colour, width=width, now=now)
-    if "conditions" in raw:
-        return report.from_status(decode_status(raw), lang=lang, colour=colour, width=width, now=now)
-    return report.text(_result(raw), _request(raw), lang=lang, colour=colour, width=width, now=now)
+    assert result is not None  # noqa: S101 - else it would have been unreadable
+    return report.text(result, request, lang=lang, colour=colour, width=width, now=now)
 
 
-def _parts(raw: Any) -> tuple[ProbeRequest | None, ProbeResult | None]:
-    """Return the request, as far as it is known, and the last result of what ``explain_result`` takes."""
+def _several(raw: Any) -> list[Any] | None:
+    """Return the parts of a List, as kubectl prints it, or of ``results``."""
+    found = raw.get("items", raw.get("results")) if isinstance(raw, dict) and "outcome" not in raw else None
+    return found if isinstance(found, list) else None
+
+
+def _name(raw: Any) -> str:
+    meta = raw.get("metadata") if isinstance(raw, dict) else None
+    parts = (meta.get("namespace"), meta.get("name")) if isinstance(meta, dict) else ()
+    return "/".join(str(part) for part in parts if part)
+
+
+def _parts(raw: Any) -> tuple[ProbeRequest | None, ProbeResult | None, Status | None]:
+    """Return the request, as far as it is known, the last result and the status of what ``explain_result`` takes."""
     if not isinstance(raw, dict):
         raise UnreadableError("not an object: give a result, a status or a SmtpProbe")
-    status = raw["status"] if isinstance(raw.get("status"), dict) else raw if "conditions" in raw else None
-    if status is None:
-        return _request(raw), _result(raw)
-    locations = decode_status(status).locations
-    return None, result_of(locations[0]) if locations else None
+    if "conditions" in raw:
+        status, spec = decode_status(raw), None
+    elif isinstance(raw.get("status"), dict) or raw.get("kind") == "SmtpProbe":
+        status, spec = decode_status(raw.get("status")), _spec(raw.get("spec"))
+    else:
+        return _request(raw), _result(raw), None
+    location = status.locations[0] if status.locations else None
+    result = result_of(location) if location else None
+    of_this = spec is not None and location is not None and run_digest(spec) == location.spec_digest
+    return report.request_of(as_found(spec, status.discovery)) if spec and of_this else None, result, status
 
 
 def _result(raw: dict[str, Any]) -> ProbeResult:

@@ -16,6 +16,10 @@ from smtpprobe.output import Output
 from smtpprobe.usage import USAGE_ERROR, UsageError, colour_wanted, terminal_width
 from smtpprobe.vocabulary import Reason
 
+# Keys that only a SmtpProbe, a status, a result or a List of them has: a mapping without them is a pasted text.
+_KEYS = {"status", "conditions", "outcome", "items", "results"}
+_KINDS = {"SmtpProbe", "SmtpProbeList", "List"}
+
 
 def explain(options: argparse.Namespace) -> int:
     """Explain one thing or a batch; 3 where something could not be read."""
@@ -63,7 +67,9 @@ def _read(what: str) -> str | dict[str, Any]:
         found = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    return found if isinstance(found, dict) and {"status", "conditions", "outcome"} & found.keys() else text
+    if not isinstance(found, dict):
+        return text
+    return found if _KEYS & found.keys() or found.get("kind") in _KINDS else text
 
 
 def _is_file(name: str) -> bool:

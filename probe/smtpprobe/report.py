@@ -33,7 +33,7 @@ from smtpprobe.vocabulary import (
     StateReason,
 )
 
-__all__ = ["evidence", "from_status", "text"]
+__all__ = ["evidence", "from_status", "request_of", "text"]
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
@@ -140,7 +140,7 @@ def from_status(
     blocks += _present(status, paint, lang, (width or WIDTH) - 2)
     asked, named = run_digest(spec) if spec is not None else "", request
     if request is None and spec is not None:
-        request = _request_of(as_found(spec, status.discovery))
+        request = request_of(as_found(spec, status.discovery))
     if status.discovery is not None:
         blocks.append(_block(paint(heads["ports"], "bold"), kept_rows(status.discovery, lang)))
     results = [(location, result_of(location)) for location in status.locations]
@@ -302,7 +302,8 @@ def _block(head: str, lines: Iterable[str]) -> str:
     return "\n".join([head, *body]) if body else ""
 
 
-def _request_of(spec: Spec) -> ProbeRequest:
+def request_of(spec: Spec) -> ProbeRequest:
+    """Return the request of a spec, as far as the spec alone tells: an EHLO name that it does not have is empty."""
     from smtpprobe.spec import to_request  # needless weight for a plain result
 
     request = to_request(spec, default_helo=None, credentials_dir=None, ca_file=None, refused=None)
