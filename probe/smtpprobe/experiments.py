@@ -220,12 +220,12 @@ class Lab:
         try:
             limit = self._clock.limit("tls", self._clock.limits.tls / 2)
             end = await at.wire.handshake(seen.watch(context), question.server_name, limit.deadline)
-            session = at.wire.tls
+            version = at.wire.tls.version() if at.wire.tls is not None else None
         finally:
             await at.wire.close()
-        if session is not None or seen.server_hello:
-            version = f" with {session.version()}" if session is not None else ""
-            return _said(name, f"a handshake that offers {what} alone is answered{version}", "old")
+        if version is not None or seen.server_hello:
+            with_it = f" with {version}" if version is not None else ""
+            return _said(name, f"a handshake that offers {what} alone is answered{with_it}", "old")
         if end.ended is not None and end.ended.how is not Cut.TIMEOUT:
             how = "reset" if end.ended.how is Cut.RESET else "closed"
             return _said(name, f"a handshake that offers {what} alone is {how} as well", "closed")
