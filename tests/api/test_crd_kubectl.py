@@ -195,9 +195,11 @@ def test_a_new_probe_is_not_current(api: Api, namespace: str) -> None:
     assert made["status"] == {"observedGeneration": -1}
     assert made["spec"] == raw["spec"] | {
         "allowPlaintextAuth": False,
+        "language": "en",
         "mechanism": "auto",
         "suspend": False,
         "timeoutSeconds": 60,
+        "tryUsernameVariants": False,
     }
     assert specs.parse(made["spec"]).spec == specs.parse(raw["spec"]).spec
 
