@@ -185,7 +185,8 @@ def port_progress(options: argparse.Namespace) -> Callable[[PortFinding], None] 
 def report_of(
     options: argparse.Namespace, request: ProbeRequest, result: ProbeResult, lines: tuple[TranscriptLine, ...]
 ) -> Report:
-    """Put a result together with what to do about it."""
+    """Put a result together with what to do about it; the request as mode auto resolved it."""
+    request = resolved(request, result)
     advice = None
     if result.verdict is not None:
         advice = advise(result.verdict.reason, AdviceFacts.of(request, result), options.lang)

@@ -12,10 +12,10 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 def test_each_seed_story_has_an_example() -> None:
-    """Relay by address, STARTTLS, TLS from the first byte, login in the clear, cron and a pinned node are all there."""
+    """Relay by address, STARTTLS, TLS from the first byte, mode auto, login in the clear, cron and a pinned node."""
     found = [specs.parse(probe.raw["spec"]).spec for probe in manifests.read(FILES).probes]
-    assert len(found) == len(FILES) == 6
-    assert {spec.mode for spec in found if spec} == {Mode.PLAIN, Mode.STARTTLS, Mode.SMTPS}
+    assert len(found) == len(FILES) == 7
+    assert {spec.mode for spec in found if spec} == set(Mode)
     assert any(spec and spec.allow_plaintext_auth and spec.credentials_secret_ref for spec in found)
     assert any(spec and spec.envelope and not spec.credentials_secret_ref for spec in found)
     assert any(spec and spec.schedule.cron and spec.schedule.time_zone for spec in found)
