@@ -82,12 +82,15 @@ def stage(facts: cluster_facts.Facts) -> list[dict[str, Any]]:
     _login(by_name["Secret", "order-mail-smtp"], facts, "user01@corp.test")
     by_name["Secret", "order-mail-smtp"]["stringData"]["allowedHosts"] = "postfix.test"
     _login(by_name["Secret", "invoice-mail-smtp"], facts, "user02@corp.test")
+    _login(by_name["Secret", "newsletter-smtp"], facts, "user03@corp.test")
+    by_name["Secret", "newsletter-smtp"]["stringData"]["allowedHosts"] = "postfix.test"
     # The bare name stays, as in the example: the server wants sender@corp.test.
     _login(by_name["Secret", "legacy-smtp"], facts, "sender@corp.test", shown="sender")
     services = {
         "order-mail": "submission",
         "invoice-mail": "submissions",
         "office-hours": "submission",
+        "newsletter": "submission",
         "legacy": "plain-auth",
         "relay": "exim",
         "relay-from-worker-3": "exim",
@@ -97,6 +100,8 @@ def stage(facts: cluster_facts.Facts) -> list[dict[str, Any]]:
         assert facts.mail is not None
         spec = by_name["SmtpProbe", name]["spec"]
         spec |= {"host": facts.mail.services[service].host, "port": facts.mail.services[service].port}
+        if spec["mode"] == "auto":
+            del spec["port"]  # to be found
         if spec["mode"] != "plain":
             spec["tls"] = trust
         if "envelope" in spec:
