@@ -38,6 +38,8 @@ _FALLBACK: dict[Lang, dict[str, str]] = {
     "en": {"host": "the mail server", "server": "the mail server", "time": "the time of the run"},
     "ko": {"host": "메일 서버", "server": "메일 서버", "time": "실행 시각"},
 }
+# OpenSSL's numbers for a key of the server, a key of an authority and a signature that are too weak.
+_SAME_TEXT = {f"transport:certificate-{number}": "certificate-weak" for number in (66, 67, 68)}
 _RIEUL = 8
 _PARTICLES = {
     "이(가)": ("이", "가"),
@@ -114,7 +116,7 @@ def advise(reason: Reason, facts: AdviceFacts | None = None, lang: Lang = "en", 
     ``pointer``: end with the command that tells more, where there is more.
     """
     facts = facts or AdviceFacts()
-    special = _rule_texts().get(facts.rule or "")
+    special = _rule_texts().get(_SAME_TEXT.get(facts.rule or "", facts.rule or ""))
     if special is None and facts.mechanism == Mechanism.XOAUTH2:
         special = _rule_texts()["xoauth2-token"]
     template = special[lang] if special and special["reason"] == reason else _texts()[reason.value][lang]

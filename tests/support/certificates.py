@@ -10,7 +10,7 @@ from typing import NamedTuple
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 DAY = dt.timedelta(days=1)
@@ -49,6 +49,9 @@ def pki() -> Pki:
     contexts["no-intermediate"] = _without_intermediate(ca.create_child_ca().issue_cert("localhost"), folder)
     contexts["common-name-only"] = _self_made(folder, "cn", san=None, subject="localhost")
     contexts["self-signed"] = _self_made(folder, "self", san="localhost", subject="localhost")
+    contexts["weak-key"] = _self_made(folder, "weak", san="localhost", subject="localhost", weak=True)
+    contexts["unknown-name"] = _context(good)
+    contexts["unknown-name"].sni_callback = lambda *_: ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
     contexts["long-chain"] = _long_chain(good, folder)
     return Pki(str(folder / "ca.pem"), contexts)
 
@@ -93,8 +96,8 @@ def _long_chain(cert: trustme.LeafCert, folder: Path) -> ssl.SSLContext:
     return _from_file(folder / "long.pem")
 
 
-def _self_made(folder: Path, name: str, *, san: str | None, subject: str) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _self_made(folder: Path, name: str, *, san: str | None, subject: str, weak: bool = False) -> ssl.SSLContext:
+    key = rsa.generate_private_key(65537, 1024) if weak else ec.generate_private_key(ec.SECP256R1())
     who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
     now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder().subject_name(who).issuer_name(who).public_key(key.public_key())
@@ -108,10 +111,12 @@ def _self_made(folder: Path, name: str, *, san: str | None, subject: str) -> ssl
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     (folder / f"{name}.pem").write_bytes(pem)
-    return _from_file(folder / f"{name}.pem")
+    return _from_file(folder / f"{name}.pem", weak=weak)
 
 
-def _from_file(path: Path) -> ssl.SSLContext:
+def _from_file(path: Path, *, weak: bool = False) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if weak:
+        made.set_ciphers("DEFAULT:@SECLEVEL=0")
     made.load_cert_chain(path)
     return made

@@ -73,3 +73,13 @@ def test_explain_knows_the_region_of_the_host():
     told = explain_object("535 Authentication Credentials Invalid", "auth", facts)
     assert told["rule"] == "ses-credentials"
     assert "smtpprobe ses-password --region eu-west-1" in told["advice"]
+
+
+def test_a_weak_certificate_is_no_matter_of_trust():
+    """OpenSSL's three errors about weak keys and signatures ask for a new certificate, not for a CA."""
+    for number in (66, 67, 68):
+        facts = AdviceFacts(host="mx.example.com", rule=f"transport:certificate-{number}")
+        assert "too weak" in advise(Reason.CERTIFICATE_INVALID, facts).text
+        assert "약합니다" in advise(Reason.CERTIFICATE_INVALID, facts, "ko").text
+    untrusted = AdviceFacts(host="mx.example.com", rule="transport:certificate-20")
+    assert "spec.tls.caRef" in advise(Reason.CERTIFICATE_INVALID, untrusted).text
