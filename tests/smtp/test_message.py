@@ -103,7 +103,7 @@ def test_what_is_not_taken(name: str, mode: Mode) -> None:
     the dot, no mail after a refused recipient."""
     script, stage, reason = ENDS[name]
     with Hostile([script], mode.value, pki().contexts) as server:
-        result = run(request(server.port, mode, timeout_seconds=5), None)
+        result = run(request(server.port, mode, timeout_seconds=6 if "silent" in name else 20), None)
     assert verdict(result) == (Outcome.FAILED, stage, reason), result.message
     assert server.errors == []
     assert result.verdict is not None
@@ -117,3 +117,23 @@ def test_what_is_not_taken(name: str, mode: Mode) -> None:
     if name in {"silent at the dot", "closed at the dot", "reset at the dot"}:
         assert result.verdict.rule in {"transport:dot-timeout", "transport:dot-closed"}
     assert result.egress.status is ConditionStatus.UNKNOWN
+
+
+def test_a_probe_that_is_ended_at_the_dot_says_what_it_does_not_know() -> None:
+    """SIGTERM between the dot and its reply: Error, and the message may have been delivered; stage dot was not reached."""
+
+    async def ended(server: Hostile) -> ProbeResult:
+        stop = asyncio.Event()
+        walk = asyncio.ensure_future(probe(request(server.port, Mode.PLAIN), None, stop=stop))
+        deadline = asyncio.get_running_loop().time() + 20
+        while not any("." in heard.lines for heard in server.heard):
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+        stop.set()
+        return await walk
+
+    with Hostile([UNTIL_DOT + "hang"], "plain") as server:
+        result = asyncio.run(ended(server))
+    assert (result.outcome, result.verdict and result.verdict.reason) == (Outcome.ERROR, Reason.DEADLINE_EXCEEDED)
+    assert "in stage dot; the message may have been delivered" in result.message
+    assert [entry.outcome for entry in result.stages if entry.stage is Stage.DOT] == [StageOutcome.NOT_REACHED]
