@@ -17,7 +17,8 @@ from mail import TOKEN_KEY
 from mail_clients import DRIVERS_BY_CLIENT, SENDER, Case, Place
 from tokens import token
 
-from smtpprobe.settings import Working, clients, snippet
+from smtpprobe.cli import main
+from smtpprobe.settings import Snippet, Working, clients, snippet
 from smtpprobe.vocabulary import Mechanism, Mode
 
 INBOX = "inbox.corp.test"
@@ -124,6 +125,32 @@ def test_a_client_logs_in_with_a_token(client: str) -> None:
     assert DRIVERS_BY_CLIENT[client](place, [case]) == {"token": "sent"}
     check(client, made, arrivals(Path(facts.logs) / "postfix-files/inbox", "token", {client})[client])
     assert used(facts.mail, login) == "XOAUTH2"
+
+
+def test_what_a_check_prints_sends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``smtpprobe check --settings`` finds the mode by itself, and what it prints for Nodemailer and msmtp sends a mail."""
+    facts = cluster_facts.load()
+    assert facts.clients
+    assert facts.mail
+    login, service = facts.clients.logins[-1], facts.mail.services["submission"]
+    (tmp_path / "password").write_text(facts.clients.password, "utf-8")
+    options = ["--username", login, "--password-file", str(tmp_path / "password"), "--ca", facts.clients.ca_file]
+    assert (
+        main(["check", f"{service.host}:{service.port}", *options, "--from", SENDER, "--helo", HELO, "--settings"]) == 0
+    )
+    out = capsys.readouterr().out
+    assert facts.clients.password not in out
+    sections = dict(re.findall(r"^--- (\S+): .*\n\n((?:(?!--- ).*\n)*)", out, re.MULTILINE))
+    assert list(sections) == list(clients())
+    for client in ("nodemailer", "msmtp"):
+        folder = Path(facts.clients.share) / f"{client}-checked"
+        folder.mkdir()
+        made = Snippet(client=client, title="", file="settings.mjs", text=sections[client])
+        case = Case("checked", f"checked-{client}@{INBOX}", made, own_ca=True)
+        assert DRIVERS_BY_CLIENT[client](Place(facts.clients, folder), [case]) == {"checked": "sent"}
+    for message in arrivals(Path(facts.logs) / "postfix-files/inbox", "checked", {"nodemailer", "msmtp"}).values():
+        assert "using TLSv1." in message["Received"]
+        assert "Authenticated sender: corp" in message["Received"]
 
 
 def working(facts: cluster_facts.Facts, one: Try, login: str) -> Working:
