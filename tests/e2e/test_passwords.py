@@ -15,6 +15,7 @@ from k8s import Api
 from shop import Shop
 
 ENVELOPE = {"from": "app@corp.test", "to": ["postmaster@corp.test"]}
+INBOX = {"from": "user46@corp.test", "to": ["someone@inbox.corp.test"]}
 UNENCRYPTED = {"mode": "plain", "allowPlaintextAuth": True}
 # name of the Secret: user, password (None: the right one), mail service, more of the spec, reason
 LOGINS: dict[str, tuple[str, str | None, str, dict[str, Any], str]] = {
@@ -29,6 +30,27 @@ LOGINS: dict[str, tuple[str, str | None, str, dict[str, Any], str]] = {
         "L0gin+ed/line=by~line",
         "echo",
         UNENCRYPTED | {"mechanism": "LOGIN"},
+        "BadCredentials",
+    ),
+    "right-scram": (
+        "user46@corp.test",
+        None,
+        "mechanisms",
+        {"mechanism": "SCRAM-SHA-256", "envelope": INBOX, "depth": "message"},
+        "Succeeded",
+    ),
+    "wrong-cram": (
+        "user47@corp.test",
+        "Cr4m/digest+of=this?",
+        "mechanisms",
+        {"mechanism": "CRAM-MD5"},
+        "BadCredentials",
+    ),
+    "wrong-token": (
+        "user48@corp.test",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1c2VyNDgifQ.t0ken/of+nobody=",
+        "mechanisms",
+        {"mechanism": "XOAUTH2"},
         "BadCredentials",
     ),
     "unsent": ("user22@corp.test", "Never/s3nt+in=clear", "plain-auth", {"mode": "plain"}, "PlaintextAuthRefused"),

@@ -41,3 +41,6 @@ def test_story_reads_its_reason_stage_and_owner_in_the_status(stories: Shop, nam
     said = status["locations"][0].get("evidence", {}).get("notes", ())
     assert set(story.get("notes", ())) <= set(said)
     assert ready["message"]
+    assert story.get("advice", "") in status.get("advice", {}).get("text", "")
+    conditions = {c["type"]: c["status"] for c in status["conditions"]}
+    assert conditions == conditions | story.get("conditions", {})
