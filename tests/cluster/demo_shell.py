@@ -84,6 +84,7 @@ def stage(facts: cluster_facts.Facts) -> list[dict[str, Any]]:
     _login(by_name["Secret", "invoice-mail-smtp"], facts, "user02@corp.test")
     _login(by_name["Secret", "newsletter-smtp"], facts, "user03@corp.test")
     by_name["Secret", "newsletter-smtp"]["stringData"]["allowedHosts"] = "postfix.test"
+    _login(by_name["Secret", "ses-mail-smtp"], facts, "user24@corp.test")
     # The bare name stays, as in the example: the server wants sender@corp.test.
     _login(by_name["Secret", "legacy-smtp"], facts, "sender@corp.test", shown="sender")
     services = {
@@ -92,6 +93,7 @@ def stage(facts: cluster_facts.Facts) -> list[dict[str, Any]]:
         "office-hours": "submission",
         "newsletter": "submission",
         "legacy": "plain-auth",
+        "ses-mail": "submission",
         "relay": "exim",
         "relay-from-worker-3": "exim",
     }

@@ -5,21 +5,22 @@ from pathlib import Path
 import pytest
 
 from smtpprobe import manifests, spec as specs
-from smtpprobe.vocabulary import Mode
+from smtpprobe.vocabulary import Depth, Mode
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 def test_each_seed_story_has_an_example() -> None:
-    """Relay by address, STARTTLS, TLS from the first byte, mode auto, login in the clear, cron and a pinned node."""
+    """Relay by address, STARTTLS, TLS from the first byte, mode auto, login in the clear, cron, a pinned node, a message."""
     found = [specs.parse(probe.raw["spec"]).spec for probe in manifests.read(FILES).probes]
-    assert len(found) == len(FILES) == 7
+    assert len(found) == len(FILES) == 8
     assert {spec.mode for spec in found if spec} == set(Mode)
     assert any(spec and spec.allow_plaintext_auth and spec.credentials_secret_ref for spec in found)
     assert any(spec and spec.envelope and not spec.credentials_secret_ref for spec in found)
     assert any(spec and spec.schedule.cron and spec.schedule.time_zone for spec in found)
     assert any(spec and spec.location.node_selector for spec in found)
+    assert any(spec and spec.depth is Depth.MESSAGE and spec.envelope for spec in found)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
