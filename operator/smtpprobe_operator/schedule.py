@@ -10,7 +10,8 @@ interval           ``slot:N``                           at N = hash(uid) + n int
 cron               ``slot:N``                           at N by the clock of the time zone
 =================  ===================================  ====================================================
 
-A pod that was lost may have logged in, or sent the message of depth message: the next such run waits 15 minutes.
+A pod that was lost may have logged in, or sent the message of depth message: the next such run waits 15 minutes;
+recipients that it may have named wait ten, from the second such run on.
 A slot may be late by half an interval, at most an hour; an older one is passed over. After equal failures in a row an
 interval doubles up to an hour (never below itself), until the spec changes, somebody asks for a run, or it passes;
 cron slots stay where their owner wrote them.
@@ -35,6 +36,7 @@ LATEST = timedelta(hours=1)
 LONGEST_BACKOFF = 3600
 ERROR_BACKOFF = (30, 120, 600, 1800)
 MESSAGE_PAUSE = timedelta(minutes=15)
+RECIPIENTS_PAUSE = timedelta(minutes=10)
 MAY_HAVE_SENT = frozenset(
     {Reason.POD_LOST, Reason.OUT_OF_MEMORY, Reason.DEADLINE_EXCEEDED, Reason.RESULT_UNREADABLE, Reason.RESULT_LOST}
 )
@@ -157,11 +159,21 @@ def _plan(probe: Probe, now: datetime) -> _Planned | None:
     if last.outcome is not Outcome.ERROR:
         return slot
     retry_at = (last.finished_at or now) + retry_after_error(last.attempt)
-    earliest = max(filter(None, (next_login(probe.status.auth, spec), _next_message(spec, last))), default=None)
+    bars = (next_login(probe.status.auth, spec), _next_message(spec, last), _next_recipients(spec, last))
+    earliest = max(filter(None, bars), default=None)
     retry_at = max(retry_at, earliest) if earliest else retry_at
     if slot and slot.at < retry_at and (earliest is None or slot.at >= earliest):
         return slot._replace(attempt=last.attempt + 1)
     return _Planned(retry_at, last.trigger, "retry", last.attempt + 1)
+
+
+def _next_recipients(spec: Spec, last: LastRun) -> datetime | None:
+    """Return when recipients may be named again after a second run in a row whose end nobody saw.
+
+    Each may have had two refused (``plan.REFUSED_RECIPIENTS``); fail2ban bars an address for five in ten minutes.
+    """
+    unseen = spec.envelope is not None and last.reason in MAY_HAVE_SENT and last.attempt > 0
+    return last.finished_at + RECIPIENTS_PAUSE if unseen and last.finished_at else None
 
 
 def _next_message(spec: Spec, last: LastRun) -> datetime | None:

@@ -38,6 +38,11 @@ class Case:
     entry: dict[str, Any]
 
     @property
+    def played(self) -> bool:
+        """Whether it is a session, not just what stands behind another case's server."""
+        return "ask" in self.entry
+
+    @property
     def word(self) -> str:
         """The name as programs of mail like it in their logs."""
         return self.name.replace("-", "_")

@@ -151,6 +151,20 @@ def test_a_mail_that_may_have_been_sent_is_not_sent_again_at_once(reason, depth,
         assert gap == 30 if seconds == 30 else 900 <= gap <= 1800
 
 
+@pytest.mark.parametrize(
+    ("reason", "envelope", "seconds"),
+    [(Reason.POD_LOST, True, 600), (Reason.POD_LOST, False, 120), (Reason.UNSCHEDULABLE, True, 120)],
+)
+def test_recipients_are_not_named_three_times_in_ten_minutes_when_pods_are_lost(reason, envelope, seconds):
+    """The second run in a row whose end nobody saw is followed after ten minutes: fail2ban may have seen each."""
+    given = {"envelope": {"from": "noreply@shop.example.com", "to": ["postmaster@other.example"]}} if envelope else {}
+    me = first(probe(spec(schedule={"interval": "24h"}, **given)), result=error(reason))
+    again = schedule.next_run(me, NOON)
+    assert again == NOON + timedelta(seconds=30)
+    me = ended(me, schedule.due(me, again), again, error(reason, again))
+    assert schedule.next_run(me, again) == again + timedelta(seconds=seconds)
+
+
 def test_a_failed_run_is_never_retried():
     """After the server's no the next run is the next slot, with attempt 0."""
     me = first(probe(), result=refused(spec(), Reason.GREETING_REJECTED, Stage.GREETING))
