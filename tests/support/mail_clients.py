@@ -119,15 +119,15 @@ def python(place: Place, cases: list[Case]) -> Outcomes:
 
 
 def django(place: Place, cases: list[Case]) -> Outcomes:
-    """Run Django once a case: its settings module and its trust are the process's own."""
+    """Run Django with the printed command for trust, and without: the variable counts for a whole process."""
     outcomes = {}
-    for case in cases:
-        file = place.write(case)
-        trust = TRUST.search(case.snippet.text)
-        command = [sys.executable, str(DRIVERS / "django_mail.py"), case.name, case.to]
-        paths = {"PYTHONPATH": f"{place.clients.django}:{file.parent}", "DJANGO_SETTINGS_MODULE": file.stem}
-        script = [f"{trust[1]}\n" if trust else "", 'exec "$@"']
-        outcomes |= _results(_run(["sh", "-c", "".join(script), "sh", *command], PLACES | place.environment() | paths))
+    for own_ca, part in _by_trust(cases):
+        trust = TRUST.search(part[0].snippet.text)
+        assert bool(trust) is own_ca
+        environment = PLACES | place.environment() | {"PYTHONPATH": place.clients.django}
+        script = f'{trust[1] if trust else ":"}; exec "$@"'
+        argv = ["sh", "-c", script, "sh", sys.executable, str(DRIVERS / "django_mail.py")]
+        outcomes |= _results(_run(argv, environment, _lines(place, part)))
     return outcomes
 
 
