@@ -171,7 +171,7 @@ class FollowUp:
     def _kept_back(self, found: Fault) -> str | None:
         variants, request = self._at.request.variants, self._at.request
         if not self._login.facts.sent:
-            return "no first one was sent"
+            return "logins are paused" if self._login.facts.paused else "no first one was sent"
         if self._at.mode is Mode.PLAIN or self._at.tls is None:
             return "never in plaintext"
         if not self._login.counts:
