@@ -67,17 +67,22 @@ class Dialogue:
         self._reader.feed(self.wire.take())
         return self._reader.pending
 
-    async def ask(self, line: bytes, stage: Stage, limit: Limit, shown: str | None = None) -> Heard | Fault:
+    async def ask(
+        self, line: bytes, stage: Stage, limit: Limit, shown: str | None = None, behind: bytes = b""
+    ) -> Heard | Fault:
         """Say one line and hear its reply; ``shown`` replaces the line in the transcript.
 
-        Raises ValueError for a line that holds CR, LF or NUL: values are checked long before, this is the last wall.
+        ``behind`` is a second command sent with it (RFC 2920), whose reply is to be heard by ``hear``. Raises
+        ValueError for a line that holds CR, LF or NUL: values are checked long before, this is the last wall.
         """
-        if _CRLF_NUL.search(line):
+        if _CRLF_NUL.search(line + behind):
             raise ValueError("a command holds CR, LF or NUL")
         if await self.unread():
             return self._unsolicited(stage)
         self._show("C", sanitize(line)[0] if shown is None else shown)
-        self.wire.send(line + b"\r\n")
+        if behind:
+            self._show("C", sanitize(behind)[0])
+        self.wire.send(line + b"\r\n" + (behind + b"\r\n" if behind else b""))
         return await self.hear(stage, limit)
 
     async def deliver(self, message: Message, limit: Limit) -> Heard | Fault:

@@ -113,6 +113,11 @@ class Stages:
         return self.dialogue is not None and self.dialogue.alive
 
     @property
+    def keywords(self) -> tuple[str, ...]:
+        """What the server offers on the channel that is spoken on now."""
+        return (self.features.before_tls if self.tls is None else self.features.after_tls) or ()
+
+    @property
     def server_name(self) -> str:
         """The name that the certificate must carry."""
         name = (self.request.tls.server_name or self.request.host).rstrip(".")
@@ -293,7 +298,7 @@ class Stages:
 
     async def _auth(self) -> Done | Fault:
         plain = self.mode is Mode.PLAIN
-        keywords = (self.features.before_tls if plain else self.features.after_tls) or ()
+        keywords = self.keywords
         if plain and not self.request.allow_plaintext_auth:
             use = "starttls" if offered(keywords, "STARTTLS") else "starttls (port 587) or smtps (port 465)"
             detail = f"no login is sent without TLS: use mode {use}, or set spec.allowPlaintextAuth"

@@ -236,6 +236,11 @@ def _leaf_errors(leaf: Certificate, server_name: str, now: datetime) -> list[Rea
     return found
 
 
+def is_server_name(name: str) -> bool:
+    """Say whether OpenSSL and its Python encoding take a name (ASCII): no empty or overlong label, no NUL."""
+    return len(name) <= 253 and all(0 < len(label) <= 63 for label in name.split(".")) and name.isprintable()
+
+
 def name_matches(server_name: str, sans: tuple[str, ...]) -> bool:
     """Compare as RFC 9525 §6 does: addresses whole, names without case, ``*`` for exactly the leftmost label."""
     try:

@@ -114,6 +114,26 @@ def test_last_commands(mode: Mode, depth: Depth, last: list[str]) -> None:
     assert len(server.heard) == 1
 
 
+ENVELOPE_TAKEN = "@hello PIPELINING\n< MAIL\n> 250 ok\n< RCPT\n> 250 ok\n< RSET\n< QUIT\n"
+
+
+@ALL_MODES
+def test_the_goodbye_is_one_round_trip(mode: Mode) -> None:
+    """Where PIPELINING is offered RSET and QUIT go together: a server that answers neither before both came is no delay."""
+    with Hostile([ENVELOPE_TAKEN + "> 250 ok\n> 221 bye"], mode.value, pki().contexts) as server:
+        result = run(request(server.port, mode), None)
+    assert verdict(result) == (Outcome.PASSED, None, None), result.message
+    assert (result.stages[-1].stage, result.stages[-1].reply and result.stages[-1].reply.code) == (Stage.QUIT, 221)
+
+
+def test_one_reply_too_many_shows_also_in_a_goodbye_of_one_round_trip() -> None:
+    """A reply that answers nothing takes the pass back, although RSET and QUIT were sent together."""
+    with Hostile([ENVELOPE_TAKEN + "> 250 ok\n> 250 ok\n> 221 bye"], "plain") as server:
+        result = run(request(server.port, Mode.PLAIN), None)
+    assert verdict(result) == (Outcome.FAILED, Stage.RCPT, Reason.PROTOCOL_ERROR), result.message
+    assert Note.EARLY_DATA in result.notes
+
+
 def test_after_a_refused_sender() -> None:
     """A refused sender is followed by RSET and QUIT, and by no recipient."""
     with Hostile(["@hello\n< MAIL\n> 550 no\n@rest"], "plain") as server:
