@@ -24,12 +24,24 @@ from msgspec.structs import replace
 
 from smtpprobe import faults
 from smtpprobe.faults import Fault, fault
+from smtpprobe.memory import CERTIFICATE, USERNAME_VARIANT
 from smtpprobe.model import Alternative, Experiment, Verdict
 from smtpprobe.summary import RULE_USERNAME
 from smtpprobe.vocabulary import Mode, Reason, Stage
 
+__all__ = [
+    "CERTIFICATE",
+    "USERNAME_VARIANT",
+    "Scene",
+    "decide",
+    "recipient_answer",
+    "remembered",
+    "wanted",
+    "with_form",
+]
+
 CLIENT_HELLO, PLAIN_GREETING, OLD_TLS = "client-hello", "plain-greeting", "old-tls"
-LOCAL_RECIPIENT, CERTIFICATE, USERNAME_VARIANT = "local-recipient", "certificate", "username-variant"
+LOCAL_RECIPIENT = "local-recipient"
 CERTIFICATE_REASONS = frozenset(
     {
         *(Reason.CERTIFICATE_EXPIRED, Reason.CERTIFICATE_NOT_YET_VALID),

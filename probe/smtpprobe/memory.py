@@ -5,11 +5,11 @@ from datetime import datetime
 
 from msgspec.structs import asdict
 
-from smtpprobe.decisions import CERTIFICATE, USERNAME_VARIANT
 from smtpprobe.model import AuthFacts, Experiment, ProbeResult, TriedVariant
 from smtpprobe.vocabulary import Outcome
 
 KEPT_EXPERIMENTS = 8
+CERTIFICATE, USERNAME_VARIANT = "certificate", "username-variant"
 # One needs no connection, the other is remembered with the login (``VariantRecord``).
 _NOT_KEPT = frozenset({CERTIFICATE, USERNAME_VARIANT})
 
