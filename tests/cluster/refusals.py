@@ -22,7 +22,7 @@ CASES = Path(__file__).parents[1] / "smtp" / "refusals.toml"
 CONFIG = Path(__file__).with_name("refusals_config")
 NAMESPACE = "refusals"
 FIRST_PORT = 3000
-SIZE = 1000  # bytes that OpenSMTPD takes: one limit for all its ports
+SIZE = 300  # bytes that OpenSMTPD takes: one limit for all its ports
 USERS = {f"sender@{LOCAL_DOMAIN}": "correct-horse-battery", f"other@{LOCAL_DOMAIN}": "pw-gN7/+qZ=x"}
 PEOPLE = ["postmaster", "sender", "other", "noreply"]
 ROOTS = {"refusals": "refusals", "refusals-exim": "exim", "refusals-opensmtpd": "opensmtpd"}
@@ -51,7 +51,7 @@ class Case:
 def cases() -> list[Case]:
     """All entries; the ports follow their order."""
     entries = tomllib.loads(CASES.read_text())["case"]
-    return [Case(entry["name"], entry["server"], FIRST_PORT + at, entry) for at, entry in enumerate(entries)]
+    return [Case(entry["name"], entry["server"], entry.get("port", FIRST_PORT + at), entry) for at, entry in enumerate(entries)]
 
 
 def start(programs: procs.Programs, state: Path, roots: dict[str, str], certs: Path) -> Refusals:

@@ -1,15 +1,21 @@
 """fail2ban's stock filters over real servers' logs: production's address is never barred because of a probe."""
 
+import asyncio
 import concurrent.futures
 from collections import Counter
 
+import msgspec
 import procs
 import pytest
 from ban_clock import half_lost, lost, most_runs, no, wrong_password
 from jails import BAN_AT, STOCK, STRICT, Logs
-from refusals import Case
-from refusing import play, talking
+from refusals import Case, cases
+from refusing import asked, play, talking
 from runs_made import login_spec, spec
+
+from smtpprobe.credentials import Credentials
+from smtpprobe.session import probe
+from smtpprobe.vocabulary import Mode, Outcome
 
 ENVELOPE = {"from": "app@corp.test", "to": ["somebody@outside.test"]}
 UIDS = [f"uid-{number}" for number in range(6)]  # each has its own place in the half hour
@@ -57,6 +63,22 @@ def test_the_strictest_mode_has_nothing_against_a_session_that_passes(server: st
     for case in (known for known in logs.cases if known.server == server):
         most = 2 if "expect" in case.entry else 0
         assert found[case.name] <= most, (case.name, logs.lines(case))
+
+
+@pytest.mark.parametrize(("password", "most"), [("correct-horse-battery", 0), ("wrong-horse", 1)])
+def test_mode_auto_counts_for_no_more_than_its_one_login(password: str, most: int) -> None:
+    """All looks of discovery at a host's ports match nothing; with a wrong password its one login counts once."""
+    request, _ = asked(next(case for case in cases() if case.name == "postfix-587"))
+    request = msgspec.structs.replace(request, mode=Mode.AUTO, port=0)
+    with talking(alone=True):
+        logs = Logs()
+        result = asyncio.run(probe(request, Credentials("sender@corp.test", password)))
+        logs.settle()
+        found = worst(logs, "postfix", STOCK)
+    assert result.discovery is not None
+    assert {port.port for port in result.discovery.ports} >= {25, 465, 587}
+    assert (result.outcome is Outcome.PASSED) == (most == 0), result.message
+    assert found.total() == most
 
 
 def test_no_ban_at_half_an_hour(logs: Logs) -> None:
