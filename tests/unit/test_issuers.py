@@ -168,7 +168,7 @@ def test_a_session_without_a_certificate_changes_nothing():
         max_size=14,
     )
 )
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_what_is_remembered_is_bounded_whatever_comes(runs):
     """At most four certificates of eight nodes each, under 4 KiB, newest first, and no story breaks the fold."""
     status = story(*runs)

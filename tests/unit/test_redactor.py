@@ -68,6 +68,8 @@ def test_no_encoding_survives_at_any_offset(encoding, password, before, after, s
     if encoding in ("html", "json"):
         assume("\ufffd" not in pair.password_bytes.decode("utf-8", "replace"))
         assume("\0" not in password)
+    if encoding == "quoted printable":  # which rewrites line ends; no reply holds one inside a line
+        assume(not {"\r", "\n"} & set(password))
     if encoding.startswith(("base64", "hex", "HEX", "PLAIN")):  # an encoding stands in its own run of characters
         before, after = before + b" ", b" " + after
     line = before + ENCODINGS[encoding](pair.password_bytes) + after
