@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from smtpprobe import egress
+from smtpprobe import egress, ses
 from smtpprobe.evidence import failing
 from smtpprobe.model import ProbeResult
 from smtpprobe.plan import Step, by_port, stages
@@ -87,6 +87,12 @@ _EGRESS_MESSAGES: dict[EgressReason, str] = {
 }
 
 
+_USUAL = {
+    **dict.fromkeys((25, 587, 2525, 2587), Mode.STARTTLS),
+    **dict.fromkeys((465, 2465), Mode.SMTPS),
+}
+
+
 def judge(spec: Spec, result: ProbeResult, auth: AuthPause) -> Verdicts:
     """Return the conditions about mail that an answer (Passed or Failed) gives, Ready included."""
     plan = planned(spec)
@@ -126,10 +132,11 @@ def planned(spec: Spec) -> tuple[Step, ...]:
 
 def accepted(spec: Spec, known: DiscoveryStatus | None = None) -> Verdict:
     """Return Accepted for a usable spec; an unusual port and mode, and what mode auto found, are mentioned."""
-    usual = {465: Mode.SMTPS, 25: Mode.STARTTLS, 587: Mode.STARTTLS, 2525: Mode.STARTTLS, 2465: Mode.SMTPS}.get(
-        spec.port or 0
-    )
+    usual = _USUAL.get(spec.port or 0)
     message = "the spec can be used"
+    hosts = filter(None, (spec.host, spec.tls.server_name))
+    if amazon := next(filter(None, map(ses.endpoint, hosts)), None):
+        message += f"; this is Amazon SES, region {amazon.region}"
     if spec.mode is Mode.AUTO and known is not None and known.port:
         message += f"; mode auto found {known.mode or 'no greeting'} on port {known.port}: {known.why}"
     if usual and spec.mode is not usual and Mode.SMTPS in (usual, spec.mode) and spec.mode is not Mode.AUTO:
@@ -137,9 +144,7 @@ def accepted(spec: Spec, known: DiscoveryStatus | None = None) -> Verdict:
     return Verdict(ConditionStatus.TRUE, StateReason.SUCCEEDED, message)
 
 
-def timed(
-    before: Sequence[Condition], verdicts: Verdicts, *, generation: int, now: datetime
-) -> tuple[Condition, ...]:
+def timed(before: Sequence[Condition], verdicts: Verdicts, *, generation: int, now: datetime) -> tuple[Condition, ...]:
     """Give each verdict its times: lastTransitionTime stays where the status does."""
     known = {condition.type: condition for condition in before}
     at = now.replace(microsecond=0)

@@ -370,3 +370,17 @@ def test_another_language_needs_no_run():
     assert status.advice.text.isascii()
     assert "메일 관리자" in again.advice.text
     assert not needs_run(korean, status)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"host": "email-smtp.eu-west-1.amazonaws.com"}, "this is Amazon SES, region eu-west-1"),
+        ({"tls": {"serverName": "email-smtp.us-east-1.amazonaws.com"}}, "this is Amazon SES, region us-east-1"),
+        ({}, "the spec can be used"),
+    ],
+)
+def test_amazon_ses_and_its_region_are_recognised(fields, said):
+    """Accepted names service and region by the host or the name in the certificate."""
+    text = message_of(running(Status(), spec(**fields), generation=1, now=NOON), "Accepted")
+    assert text.endswith(said)
