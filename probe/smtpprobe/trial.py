@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from smtpprobe import spec as specs
-from smtpprobe.check import progress, report_of, show
+from smtpprobe.check import port_progress, progress, report_of, show
 from smtpprobe.counsel import lang_of
 from smtpprobe.credentials import Problem, read as read_credentials
 from smtpprobe.discovery import resolved
@@ -73,7 +73,9 @@ async def _try(manifest: Manifest, bundle: Bundle, options: argparse.Namespace) 
         if isinstance(credentials, Problem):
             result = broken(credentials.reason, credentials.message)
         else:
-            result = await probe(request, credentials, on_stage=progress(options), on_line=lines.append)
+            result = await probe(
+                request, credentials, on_stage=progress(options), on_line=lines.append, on_port=port_progress(options)
+            )
             request = resolved(request, result)
     run = RunRef(trigger="once", generation=1)
     status = fold(

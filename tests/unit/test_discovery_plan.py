@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from smtpprobe import discovery
 from smtpprobe.model import (
@@ -103,6 +104,38 @@ def test_where_none_can_be_used_the_one_that_came_farthest_speaks(
         choice = discovery.choose(order, asked, login=login)
         assert (choice.usable, choice.finding.port, choice.finding.reason) == (False, port, reason)
         assert all(f"{found.port} " in choice.why for found in findings)
+
+
+found = st.builds(
+    PortFinding,
+    port=st.sampled_from(discovery.PORTS),
+    mode=st.none() | st.sampled_from([Mode.PLAIN, Mode.STARTTLS, Mode.SMTPS]),
+    reason=st.none() | st.sampled_from(Reason),
+    stage=st.none() | st.sampled_from(Stage),
+    features=st.builds(
+        Features,
+        before_tls=st.none() | st.just(("STARTTLS", AUTH)) | st.just(()),
+        after_tls=st.none() | st.just((AUTH,)) | st.just(()),
+    ),
+    tls=st.none() | st.just(TLS),
+)
+
+
+@given(st.lists(found, min_size=1, max_size=6, unique_by=lambda one: one.port), st.booleans(), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_found_the_choice_keeps_the_rules(findings: list[PortFinding], login: bool, relay: bool) -> None:
+    """The choice is one of the findings; a usable one did not fail, is never plain with a login, and never plain where a
+    port that fails offers TLS, but for a relay by address."""
+    choice = discovery.choose(findings, RELAY if relay else request(), login=login)
+    assert choice.finding in findings
+    if choice.usable:
+        assert choice.finding.reason is None
+        if choice.finding.mode is Mode.PLAIN:
+            assert not login
+            assert relay or not any(one.mode in {Mode.STARTTLS, Mode.SMTPS} for one in findings)
+    told = discovery.concluded(findings, choice)
+    assert [one.port for one in told.ports] == sorted(one.port for one in findings)
+    assert told.port in {None, choice.finding.port}
 
 
 def test_the_reason_of_the_choice_names_what_counted() -> None:
