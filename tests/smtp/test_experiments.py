@@ -3,12 +3,15 @@
 import asyncio
 import datetime as dt
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from certificates import pki
 from hostile import Hostile
+from programs import manifest, run as start, write
 
 from smtpprobe.memory import experiments_after, known_for
 from smtpprobe.model import Envelope, Experiment, ProbeRequest, ProbeResult, TlsOptions
@@ -277,3 +280,38 @@ def test_another_reason_address_or_spec_asks_again() -> None:
         )
         made = request(server.port, Mode.PLAIN, Depth.ENVELOPE, known=(other,))
         assert told(run(made)) == [("local-recipient", "accepted", Reason.RELAY_DENIED)]
+
+
+def test_runs_of_the_local_operator_ask_once(tmp_path: Path) -> None:
+    """The server's own domain is asked for in the first run of a spec, in none that follows, and again with a new spec;
+    status and later results say since when it is known."""
+
+    def once(asked: str | None = None, **more: Any) -> dict[str, Any]:
+        fields = {"envelope": {"from": "noreply@shop.example.com", "to": ["postmaster@other.example.org"]}}
+        made = manifest("relay", server.port, **fields, **more)
+        if asked:
+            made["metadata"]["annotations"] = {"smtpprobe.dev/run-now": asked}
+        write(tmp_path / "probe.yaml", made)
+        done = start("smtpprobe-operator", "local", str(tmp_path), "--once")
+        assert done.returncode == 0, done.stderr
+        return dict(yaml.safe_load((tmp_path / "relay.status.yaml").read_text())["status"])
+
+    def questions() -> int:
+        return sum(heard.lines.count(OWN) for heard in server.heard)
+
+    with Hostile([relay("> 250 ok")], "plain") as server:
+        first = once()
+        kept = first["experiments"]
+        assert [(one["name"], one["answer"], one["decided"]) for one in kept] == [
+            ("local-recipient", "accepted", "RelayDenied")
+        ]
+        second = once("again")
+        assert second["lastHandledRunNow"] == "again"
+        assert (len(server.heard), questions()) == (2, 1)
+        assert second["experiments"] == kept
+        listed = second["locations"][0]["evidence"]["experiments"]
+        assert [one["since"] for one in listed] == [kept[0]["since"]]
+        assert "since" not in first["locations"][0]["evidence"]["experiments"][0]
+        assert second["locations"][0]["evidence"]["verdict"] == first["locations"][0]["evidence"]["verdict"]
+        once(timeoutSeconds=30)
+        assert (len(server.heard), questions()) == (3, 2)

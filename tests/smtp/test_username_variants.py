@@ -14,8 +14,18 @@ from certificates import pki
 from hostile import Hostile
 from programs import authority, login, manifest, ready, run as start, write
 
+from smtpprobe.codec import encode_request
 from smtpprobe.credentials import Credentials, fingerprint
-from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, RefusedLogin, TlsOptions, TriedVariant, Variants
+from smtpprobe.model import (
+    CredentialFiles,
+    Envelope,
+    ProbeRequest,
+    ProbeResult,
+    RefusedLogin,
+    TlsOptions,
+    TriedVariant,
+    Variants,
+)
 from smtpprobe.session import probe
 from smtpprobe.vocabulary import Depth, Mode, Reason, StageOutcome
 
@@ -224,6 +234,22 @@ def test_check_says_the_form_that_works(tmp_path: Path) -> None:
     plain = start("smtpprobe", "check", "localhost:1", "--mode", "plain", *words, "--try-username-variants")
     assert plain.returncode == 3
     assert "--try-username-variants: a second login is never sent in plaintext" in plain.stderr
+
+
+def test_the_pods_log_names_no_form(tmp_path: Path) -> None:
+    """The pod's log shows both sessions, and neither the password nor a user name; its result names the form."""
+    (tmp_path / "username").write_text("sender")
+    (tmp_path / "password").write_text(PASSWORD)
+    with Hostile([REFUSED, TAKEN], "starttls", pki().contexts) as server:
+        made = request(server.port, credentials=CredentialFiles(directory=str(tmp_path), secret_name="smtp"))
+        environment = {"SMTPPROBE_REQUEST": encode_request(made).decode(), "SMTPPROBE_TERMINATION_LOG": "/dev/stderr"}
+        done = start("python", "-m", "smtpprobe.pod", **environment)
+    assert done.returncode == 0
+    assert done.stdout.count("AUTH PLAIN [credentials]") == 2
+    for secret in ("sender", PASSWORD):
+        assert secret not in done.stdout
+    assert "sender@shop.example.com" in done.stderr
+    assert PASSWORD not in done.stderr
 
 
 def test_two_runs_of_the_local_operator(tmp_path: Path) -> None:
