@@ -15,12 +15,15 @@ from smtpprobe import spec as specs
 from smtpprobe.advice import AdviceFacts, advise
 from smtpprobe.credentials import Credentials
 from smtpprobe.discovery import resolved
+from smtpprobe.layout import WIDTH
 from smtpprobe.model import PortFinding, ProbeRequest, ProbeResult, StageResult, TranscriptLine
 from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report
+from smtpprobe.redact import clip
 from smtpprobe.session import probe
 from smtpprobe.usage import UsageError, colour_wanted, terminal_width
 from smtpprobe.vocabulary import Mode, StageOutcome
 
+_TOLD_AT = 38  # the column of a progress line where what was answered begins
 DEFAULT_PORTS = {Mode.PLAIN: 25, Mode.STARTTLS: 587, Mode.SMTPS: 465}
 # Where a refusal names a field of the resource, the command line says the same with a flag.
 FLAGS = {
@@ -125,11 +128,11 @@ def build_request(options: argparse.Namespace) -> ProbeRequest:
     return msgspec.structs.replace(request, timeout_seconds=options.timeout, credentials=None)
 
 
-def stage_line(stage: StageResult) -> str:
-    """One progress line: the stage, its time, and what was answered."""
+def stage_line(stage: StageResult, width: int) -> str:
+    """One progress line of at most ``width`` columns: the stage, its time, and what was answered."""
     name = f"{stage.stage.value}{' after TLS' if stage.after_tls else ''}"
     said = stage.detail or (f"{stage.reply.code} {' '.join(stage.reply.lines)}" if stage.reply else "")
-    return f"{name:18} {stage.outcome.value:7} {stage.elapsed_ms:6} ms  {said[:100]}".rstrip()
+    return f"{name:18} {stage.outcome.value:7} {stage.elapsed_ms:6} ms  {clip(said, width - _TOLD_AT)}".rstrip()
 
 
 def credentials_of(options: argparse.Namespace) -> Credentials | None:
@@ -166,9 +169,11 @@ def progress(options: argparse.Namespace) -> Callable[[StageResult], None] | Non
     if options.no_progress or not sys.stderr.isatty():
         return None
 
+    width = terminal_width(sys.stderr) or WIDTH
+
     def show_stage(stage: StageResult) -> None:
         if stage.outcome is not StageOutcome.NOT_REACHED:
-            print(stage_line(stage), file=sys.stderr, flush=True)
+            print(stage_line(stage, width), file=sys.stderr, flush=True)
 
     return show_stage
 

@@ -1,8 +1,8 @@
 """What all commands share: how wrong usage ends, and what the terminal wants."""
 
 import os
-import shutil
 import sys
+from typing import TextIO
 
 from smtpprobe.layout import NARROWEST, WIDTH
 
@@ -18,8 +18,11 @@ def colour_wanted() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def terminal_width() -> int | None:
-    """Return the columns to fill where stdout is a terminal, 60 to 100; None for files and pipes."""
-    if not sys.stdout.isatty():
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Return the columns, 60 to 100, to fill where ``stream`` (default: stdout) is a terminal; None for others."""
+    stream = sys.stdout if stream is None else stream
+    if not stream.isatty():
         return None
-    return max(NARROWEST, min(WIDTH, shutil.get_terminal_size().columns))
+    named = os.environ.get("COLUMNS", "")
+    width = int(named) if named.isdecimal() else os.get_terminal_size(stream.fileno()).columns
+    return max(NARROWEST, min(WIDTH, width or WIDTH))

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import time
@@ -102,6 +103,18 @@ def test_a_terminal_is_asked_and_told(server: Stock) -> None:
     progress = seen.split("STAGES")[0]
     assert all(word in progress for word in ("dns ", "connect ", "ehlo after TLS", "auth ", "quit "))
     assert "\x1b[" in seen
+
+
+@pytest.mark.parametrize(("columns", "most"), [("70", 70), ("20", 60), ("400", 100)])
+def test_the_report_fits_the_terminal(columns: str, most: int) -> None:
+    """No line of progress or report is wider than the terminal, from 60 to 100 columns."""
+    refusal = "> 554 5.7.1 " + "a long refusal in many words " * 9
+    with Hostile([f"@hello\n< MAIL\n> 250 ok\n< RCPT\n{refusal}"], "plain") as server:
+        words = ("--mode", "plain", "--from", "", "--to", "orders@partner.example", "--helo", "shop.example.com")
+        code, seen = on_a_terminal(b"", "smtpprobe", "check", f"localhost:{server.port}", *words, COLUMNS=columns)
+    lines = [re.sub(r"\x1b\[\d*m", "", line).rstrip("\r") for line in seen.split("\n")]
+    assert (code, max(map(len, lines)) <= most) == (2, True), seen
+    assert max(map(len, lines)) > most - 30
 
 
 def test_no_color_and_no_progress(server: Stock) -> None:
