@@ -155,7 +155,8 @@ def explain_text(
     where = stage_of(stage, what)
     verdict = classify(where, what)
     lines = [f"{verdict.reason} ({verdict.confidence:.0%}) @ {where}"]
-    lines += [f"  or {a.reason} ({a.confidence:.0%})" for a in verdict.alternatives]
+    other = {"en": "or", "ko": "또는"}[lang]
+    lines += [f"  {other} {a.reason} ({a.confidence:.0%})" for a in verdict.alternatives]
     known = _advice_facts(where, what, SessionFacts(), verdict.rule)
     return "\n".join([*lines, *_who_and_what(verdict.reason, known, lang, width)])
 
