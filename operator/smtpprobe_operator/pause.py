@@ -9,9 +9,9 @@ from datetime import datetime
 
 import msgspec
 
-from smtpprobe.memory import known_for
+from smtpprobe.memory import REFUSALS_THAT_PAUSE, known_for
 from smtpprobe.model import ProbeRequest, RefusedLogin, Variants
-from smtpprobe.refusals import REFUSALS_FOR_GOOD, REFUSALS_THAT_PAUSE, SPACING, login_target, of_target, total, valid
+from smtpprobe.refusals import REFUSALS_FOR_GOOD, SPACING, login_target, of_target, total, valid
 from smtpprobe.resource import AuthPause, RunRef
 from smtpprobe.runs import run_digest
 from smtpprobe.vocabulary import Reason

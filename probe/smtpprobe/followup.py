@@ -17,6 +17,7 @@ from smtpprobe.dialogue import Dialogue, LineSink
 from smtpprobe.experiments import Lab, Question
 from smtpprobe.faults import Fault
 from smtpprobe.login import Login
+from smtpprobe.memory import REFUSALS_THAT_PAUSE
 from smtpprobe.model import AuthFacts, Experiment, SecondLogin
 from smtpprobe.plan import stages
 from smtpprobe.providers import first_word
@@ -178,9 +179,9 @@ class FollowUp:
             return "the server calls its refusal temporary"
         if hands := _HANDS_OFF.search(_text(found)):
             return f"the reply speaks of {hands[0].lower()!r}"
-        # A login in spite of a remembered refusal: the Secret has changed since.
-        if variants is not None and variants.refused and request.refused is None:
-            return f"refused before ({variants.refused}): two refusals in a row pause all logins"
+        # A login in spite of a remembered refusal: the Secret has changed since. Else three refusals are the most.
+        if variants is not None and variants.refused >= REFUSALS_THAT_PAUSE and request.refused is None:
+            return f"refused before ({variants.refused}): that many refusals in a row pause all logins"
         return None
 
     async def _log_in(self, other: Credentials, form: usernames.Form, talk: Dialogue) -> Experiment:

@@ -1,4 +1,7 @@
-"""What a status remembers of experiments, so that none is made twice for one spec, reason and server address. Pure."""
+"""What a status remembers of experiments, so that none is made twice for one spec, reason and server address. Pure.
+
+The pod knows this file too: no import of ``resource`` here.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,6 +12,7 @@ from smtpprobe.model import AuthFacts, Experiment, ProbeResult, TriedVariant
 from smtpprobe.vocabulary import Outcome
 
 KEPT_EXPERIMENTS = 8
+REFUSALS_THAT_PAUSE = 2  # logins in a row (design §9)
 CERTIFICATE, USERNAME_VARIANT = "certificate", "username-variant"
 # One needs no connection, the other is remembered with the login (``VariantRecord``).
 _NOT_KEPT = frozenset({CERTIFICATE, USERNAME_VARIANT})

@@ -88,7 +88,7 @@ class TriedVariant(Value, frozen=True, kw_only=True):
 class Variants(Value, frozen=True, kw_only=True):
     """Leave to try one other form of the user name after a refused login (``spec.tryUsernameVariants``).
 
-    Not where ``refused`` logins stand already, and not twice for the same credentials (``tried``).
+    Not where ``refused`` logins in a row pause already, and not twice for the same credentials (``tried``).
     """
 
     refused: int = 0

@@ -13,13 +13,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from smtpprobe.memory import variant_after
+from smtpprobe.memory import REFUSALS_THAT_PAUSE, variant_after
 from smtpprobe.model import AuthFacts, ProbeResult
 from smtpprobe.resource import AuthPause, LoginRecord, Spec
 from smtpprobe.runs import run_digest
 from smtpprobe.vocabulary import REASONS, Outcome, Reason, Stage
 
-REFUSALS_THAT_PAUSE = 2
 REFUSALS_FOR_GOOD = 3
 KEPT_OTHERS = 3
 SPACING = timedelta(minutes=15)

@@ -118,7 +118,7 @@ def refused(password: str) -> RefusedLogin:
         ("> 535 5.7.139 SmtpClientAuthentication is disabled for the Tenant", {}, ""),
         ("> 454 4.7.0 Temporary authentication failure", {}, ""),
         ("close", {}, ""),
-        (NO, {"variants": Variants(refused=1)}, "refused before (1)"),
+        (NO, {"variants": Variants(refused=2)}, "refused before (2)"),
         (NO, {"mode": Mode.PLAIN, "allow_plaintext_auth": True}, "never in plaintext"),
     ],
 )
@@ -132,6 +132,14 @@ def test_when_no_second_login_is_sent(reply: str, changes: dict[str, Any], words
     if words:
         assert words in result.experiments[0].showed
         assert result.experiments[0].decided is None
+
+
+def test_the_option_may_come_after_the_first_refusal() -> None:
+    """Who sets the option after one refused run gets the second login all the same: three refusals are the most."""
+    with Hostile([REFUSED, TAKEN], "starttls", pki().contexts) as server:
+        result = run(request(server.port, variants=Variants(refused=1)))
+    assert reason(result) == ("auth", Reason.USERNAME_FORMAT)
+    assert server.logins == 2
 
 
 def test_nothing_to_try_is_said() -> None:
