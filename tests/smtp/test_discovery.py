@@ -1,6 +1,8 @@
 """Mode auto against servers on the six real ports of one address: what is found, chosen and counted at the servers."""
 
 import asyncio
+import contextlib
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,20 @@ def test_a_name_that_does_not_resolve_is_asked_once() -> None:
     assert result.discovery is not None
     assert result.discovery.port is None
     assert len(result.discovery.ports) == 1
+
+
+def test_a_filtered_port_is_told_from_a_closed_one() -> None:
+    """Where nothing answers a SYN the port is ConnectTimeout, a closed one ConnectRefused, and the others are used."""
+    with contextlib.ExitStack() as stack:
+        there = stack.enter_context(ports(scripts({"ports": {587: "submission"}})))
+        listener = stack.enter_context(socket.create_server((there.host, 465), backlog=0))
+        for _ in range(4):  # a full queue drops SYNs, as a firewall does
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        result = ask({"login": True}, there)
+        assert said(result) | {465: "- ConnectTimeout", 2525: "- ConnectRefused", 587: "starttls"} == said(result)
+        assert (result.outcome, there.logins) == (Outcome.PASSED, 1), result.message
 
 
 def test_told_to_stop_it_stops() -> None:
