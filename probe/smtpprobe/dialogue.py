@@ -3,17 +3,19 @@
 import asyncio
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from smtpprobe import faults
 from smtpprobe.faults import Fault
-from smtpprobe.message import Message
 from smtpprobe.model import Reply, TranscriptLine
 from smtpprobe.redact import Redactor, clip, sanitize
 from smtpprobe.replies import Malformed, RawReply, ReplyReader
 from smtpprobe.tls import Seen
 from smtpprobe.vocabulary import Note, Reason, Stage
 from smtpprobe.wire import Ended, Limit, Wire
+
+if TYPE_CHECKING:
+    from smtpprobe.message import Message
 
 # Bytes that can no longer become a reply are not waited for as long as a slow reply is.
 _HOPELESS_SECONDS = 1.0
@@ -85,7 +87,7 @@ class Dialogue:
         self.wire.send(line + b"\r\n" + (behind + b"\r\n" if behind else b""))
         return await self.hear(stage, limit)
 
-    async def deliver(self, message: Message, limit: Limit) -> Heard | Fault:
+    async def deliver(self, message: "Message", limit: Limit) -> Heard | Fault:
         """Send a message after the 354 and hear the reply to it; the transcript only names it.
 
         A fault after the lone dot says that nobody knows what became of the message.

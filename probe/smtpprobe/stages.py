@@ -9,9 +9,9 @@ import functools
 import os
 import re
 import ssl
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from smtpprobe import faults, message, tls
+from smtpprobe import faults, tls
 from smtpprobe.clock import Clock
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
 from smtpprobe.faults import Fault, fault
@@ -24,19 +24,16 @@ from smtpprobe.resolve import Address, NotResolved, resolve
 from smtpprobe.vocabulary import Mode, Note, Reason, Stage
 from smtpprobe.wire import Limit, NotConnected, Wire, connect
 
+if TYPE_CHECKING:
+    from smtpprobe.message import Message
+
 _FTP = re.compile(r"\bFTP", re.IGNORECASE)
 _NNTP = re.compile(r"\b(NNTP|INN|news)\b", re.IGNORECASE)
 _STARRED = re.compile(r"\*{4}")
 _MASKED_KEYWORD = re.compile(r"X{4}")
 _CONNECT_ORDER = (Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_PROHIBITED)
-
-
-_ABOUT_ADDRESSES = frozenset(
-    {
-        *(Reason.SENDER_NOT_AUTHORIZED, Reason.SENDER_NOT_VERIFIED, Reason.SENDER_REJECTED),
-        *(Reason.RECIPIENT_REJECTED, Reason.MAILBOX_UNAVAILABLE, Reason.QUOTA_EXCEEDED),
-    }
-)
+_SENDERS = (Reason.SENDER_NOT_AUTHORIZED, Reason.SENDER_NOT_VERIFIED, Reason.SENDER_REJECTED)
+_ABOUT_ADDRESSES = {*_SENDERS, Reason.RECIPIENT_REJECTED, Reason.MAILBOX_UNAVAILABLE, Reason.QUOTA_EXCEEDED}
 
 
 class Done(NamedTuple):
@@ -96,8 +93,10 @@ class Stages:
             self._context = asyncio.ensure_future(asyncio.to_thread(tls.shared, self.request.tls))
 
     @functools.cached_property
-    def mail(self) -> message.Message:
+    def mail(self) -> "Message":
         """The message of this session; there is one where the plan has ``data``."""
+        from smtpprobe import message  # by need: few sessions send one
+
         envelope = self.request.envelope or Envelope()
         return message.compose(envelope, self.request.helo_name, os.urandom(8).hex(), tls.utc_now())
 
