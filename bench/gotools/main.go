@@ -1,6 +1,7 @@
 // Two helpers of the benchmarks, in Go so that neither is what a figure measures:
 //
-//	gotools serve -cert FILE -key FILE -plain ADDRESS -tls ADDRESS   an SMTP server that takes every login and envelope
+//	gotools serve -cert FILE -key FILE -plain ADDRESS -tls ADDRESS   an SMTP server that takes every login and envelope;
+//	                                                                 prints how long it saw each session, accept to QUIT
 //	gotools drive -url PREFIX -parallel N FILE                       GET PREFIX+line for each line, N at a time
 package main
 
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 func main() {
@@ -60,7 +62,13 @@ func accept(name, address string, serve func(net.Conn)) {
 
 // session speaks SMTP; config is nil where TLS is on already.
 func session(conn net.Conn, config *tls.Config) {
-	defer func() { _ = conn.Close() }()
+	began, quit := time.Now(), false
+	defer func() {
+		if quit {
+			fmt.Println("session", time.Since(began).Seconds())
+		}
+		_ = conn.Close()
+	}()
 	lines := bufio.NewReader(conn)
 	say(conn, "220 bench.test ESMTP ready\r\n")
 	for {
@@ -84,6 +92,7 @@ func session(conn net.Conn, config *tls.Config) {
 		case "MAIL", "RCPT", "RSET":
 			say(conn, "250 2.1.0 ok\r\n")
 		case "QUIT":
+			quit = true
 			say(conn, "221 2.0.0 bye\r\n")
 			return
 		default:

@@ -238,11 +238,11 @@ class Session:
         rset = bool(said & {Stage.MAIL, Stage.RCPT}) and Stage.DOT not in said
         # The one group of commands (RFC 2920 §3.1): neither reply teaches anything, and a round trip is saved.
         behind = b"QUIT" if rset and offered(self._at.keywords, "PIPELINING") else b""
+        began = self._loop.time()
         if rset:
             self._judge(await talk.ask(b"RSET", Stage.QUIT, limit(), behind=behind))
         if not self._at.alive:
             return
-        began = self._loop.time()
         end = await (talk.hear(Stage.QUIT, limit()) if behind else talk.ask(b"QUIT", Stage.QUIT, limit()))
         self._judge(end)
         if isinstance(end, Heard) and end.code != 221:
