@@ -19,7 +19,7 @@ from smtpprobe.faults import Fault
 from smtpprobe.login import Login
 from smtpprobe.model import Experiment, ProbeRequest, TlsOptions
 from smtpprobe.plan import stages
-from smtpprobe.redact import Redactor
+from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import offered, parse_ehlo
 from smtpprobe.resolve import Address
 from smtpprobe.stages import Stages
@@ -165,7 +165,7 @@ class Lab:
             greeting = await self._greeting_in_tls(wire, seen)
         finally:
             await wire.close()
-        said = f" and the greeting inside is {greeting!r}" if greeting else ""
+        said = f" and the greeting inside is '{greeting}'" if greeting else ""
         return _said(name, f"the silent port answers a ClientHello{said}", "tls-greeting" if greeting else "tls")
 
     async def _greeting_in_tls(self, wire: Wire, seen: tls.Seen) -> str:
@@ -190,12 +190,12 @@ class Lab:
             talk = Dialogue(wire, Redactor(None), self._clock.began, None)
             heard = await talk.hear(Stage.GREETING, self._clock.limit("greeting", self._clock.limits.tls / 2))
             if isinstance(heard, Fault) or heard.code != 220:
-                showed = heard.detail if isinstance(heard, Fault) else f"the greeting is {_first_line(heard)!r}"
+                showed = heard.detail if isinstance(heard, Fault) else f"the greeting is '{_first_line(heard)}'"
                 return _said(name, f"without TLS: {showed}", "other")
             mode = await self._offered_mode(talk)
         finally:
             await wire.close()
-        showed = f"the server greets in plaintext with {_first_line(heard)!r}, mode {mode} fits"
+        showed = f"the server greets in plaintext with '{_first_line(heard)}', mode {mode} fits"
         return _said(name, showed, mode.value)
 
     async def _offered_mode(self, talk: Dialogue) -> Mode:
@@ -258,7 +258,7 @@ class Lab:
             refused = classify(Stage.RCPT, heard.text, facts)
         word = decisions.recipient_answer(heard.code, refused)
         verb = "is accepted" if refused is None else "is refused"
-        return _said(name, f"{address}, of the server's own domain, {verb}: {_first_line(heard)!r}", word)
+        return _said(name, f"{address}, of the server's own domain, {verb}: '{_first_line(heard)}'", word)
 
     def _askable(self, question: Question) -> bool:
         """Say whether the question would be a new one: a domain is known, and no recipient of the session was in it."""
@@ -298,4 +298,4 @@ def _words(end: Fault) -> str:
 
 
 def _first_line(heard: Heard) -> str:
-    return faults.excerpt(f"{heard.code} {heard.reply.lines[0]}".encode())
+    return clip(f"{heard.code} {heard.reply.lines[0]}", 64)

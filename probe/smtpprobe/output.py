@@ -74,7 +74,6 @@ def as_object(report: Report) -> dict[str, Any]:
         "experiments": [whole(made) for made in result.experiments],
         "discovery": whole(result.discovery) if result.discovery else None,
         "notes": [note.value for note in result.notes],
-        "discovery": whole(result.discovery) if result.discovery else None,
         "advice": {"owner": report.advice.owner, "text": report.advice.text, "lang": report.lang}
         if report.advice
         else None,
