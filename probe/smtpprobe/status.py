@@ -152,9 +152,7 @@ def running(status: Status, spec: Spec, *, generation: int, now: datetime) -> St
     }
     core = _without_verdict(anew(status, run_digest(spec), now), generation)
     return limit(
-        msgspec.structs.replace(
-            core, conditions=timed(status.conditions, verdicts, generation=generation, now=now)
-        )
+        msgspec.structs.replace(core, conditions=timed(status.conditions, verdicts, generation=generation, now=now))
     )
 
 
@@ -177,9 +175,7 @@ def invalid(status: Status, *, generation: int, problems: Sequence[Problem], now
         _without_verdict(status, generation), advice=Advice(owner="app developer", text=cut(text, MAX_CHARS))
     )
     return limit(
-        msgspec.structs.replace(
-            core, conditions=timed(status.conditions, verdicts, generation=generation, now=now)
-        )
+        msgspec.structs.replace(core, conditions=timed(status.conditions, verdicts, generation=generation, now=now))
     )
 
 
