@@ -19,7 +19,19 @@ from smtpprobe.resource import Advice
 from smtpprobe.vocabulary import Depth, Mode, Outcome, Reason, Stage, StageOutcome
 
 KEYS = {
-    *("schemaVersion", "host", "port", "mode", "heloName", "envelope", "outcome", "reason", "confidence", "rule", "stage"),
+    *(
+        "schemaVersion",
+        "host",
+        "port",
+        "mode",
+        "heloName",
+        "envelope",
+        "outcome",
+        "reason",
+        "confidence",
+        "rule",
+        "stage",
+    ),
     *("alternatives", "discovery"),
     *("message", "stages", "addresses", "serverIp", "localPort", "features", "tls", "auth", "egress", "experiments"),
     *("notes", "advice", "transcript", "startedAt", "finishedAt"),
