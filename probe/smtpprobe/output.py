@@ -85,7 +85,8 @@ def as_object(report: Report) -> dict[str, Any]:
 
 def whole(value: Value) -> dict[str, Any]:
     """Return the JSON form of a value with every key, also where the value is its default."""
-    return {field.encode_name: _whole(getattr(value, field.name)) for field in msgspec.structs.fields(type(value))}
+    names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+    return {key: _whole(getattr(value, name)) for key, name in names}
 
 
 def _whole(value: Any) -> Any:

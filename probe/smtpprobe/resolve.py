@@ -38,8 +38,9 @@ async def resolve(host: str, port: int, limit: float) -> tuple[Address, ...] | N
     if not name or len(name) > 253 or b"\0" in name:
         return NotResolved(Reason.DNS_FAILURE, f"{host!r} is no host name", "transport:dns-bad-name")
     began = time.monotonic()
+    found: list[type_info] | OSError
     try:
-        found = await asyncio.wait_for(_in_daemon_thread(name, port), limit)
+        found = _numeric(name, port) or await asyncio.wait_for(_in_daemon_thread(name, port), limit)
     except TimeoutError:
         return NotResolved(
             Reason.DNS_TIMEOUT, f"no answer for {host} within {limit:g} s (limit dns)", "transport:dns-timeout"
@@ -58,6 +59,14 @@ def at_port(addresses: tuple[Address, ...], port: int) -> tuple[Address, ...]:
 
 
 type_info = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]
+
+
+def _numeric(name: bytes, port: int) -> "list[type_info]":
+    """Return what an address stands for, which nobody needs to be asked; nothing where it is a name."""
+    try:
+        return list(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    except OSError:
+        return []
 
 
 def _in_daemon_thread(name: bytes, port: int) -> "asyncio.Future[list[type_info] | OSError]":
