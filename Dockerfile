@@ -8,7 +8,7 @@ FROM ${BASE} AS probe-dependencies
 COPY constraints/constraints.txt /src/constraints.txt
 RUN python3 -m venv --without-pip /app \
  && python3 -m pip --python /app/bin/python3 install --quiet --no-cache-dir --constraint /src/constraints.txt \
-    aiosmtplib cryptography msgspec
+    cryptography msgspec
 
 FROM ${BASE} AS operator-dependencies
 COPY constraints/constraints.txt pyproject.toml /src/

@@ -4,10 +4,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 from runs_made import NOON, bad_login, error, finished, login_spec, passed, probe, refused, skipped_login, spec
 
 from smtpprobe.model import Certificate, TlsFacts
@@ -16,7 +13,7 @@ from smtpprobe.status import fold, refold, running
 from smtpprobe.vocabulary import ConditionType, Outcome, Reason, Stage
 from smtpprobe_operator import schedule
 from smtpprobe_operator.metric_table import METRICS, PROBE_METRICS
-from smtpprobe_operator.metrics import Snapshot, exposition, samples_of
+from smtpprobe_operator.metrics import Snapshot, exposition
 
 SPEC = login_spec()
 
@@ -221,32 +218,6 @@ def test_a_status_that_somebody_broke_does_not_break_the_scrape():
     me = msgspec.structs.replace(me, status=msgspec.structs.replace(me.status, locations=(broken,)))
     found = scrape(me)
     assert found["smtpprobe_success", ("location", "default")] == 1
-
-
-class Library(Collector):
-    """The same samples as the library's own families."""
-
-    def __init__(self, snapshot):
-        self._snapshot = snapshot
-
-    def collect(self):
-        for metric, samples in samples_of(self._snapshot).items():
-            kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
-            family = kind(metric.name.removesuffix("_total"), metric.help, labels=metric.labels)
-            for labels, value in samples:
-                family.add_metric(list(labels), value)
-            yield family
-
-
-def test_the_text_is_what_the_library_would_write():
-    """The fast text format says the same as prometheus_client's own for the same samples, odd label values too."""
-    me = ran(passed(SPEC, at(-30), ip="203.0.113.7"), bad_login(SPEC, at(0)), namespace='odd"name\\with\nall')
-    snapshot = Snapshot(now=at(1), opened=NOON, probes=(me,), api_calls={("GET", 200): 1}, watch_age={"pods": 0.25})
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Library(snapshot))
-    library = text_string_to_metric_families(generate_latest(registry).decode())
-    ours = text_string_to_metric_families(exposition(snapshot).decode())
-    assert [(f.name, f.type, f.samples) for f in ours] == [(f.name, f.type, f.samples) for f in library]
 
 
 def test_the_table_says_when_a_series_is_absent():
