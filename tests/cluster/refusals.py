@@ -51,7 +51,10 @@ class Case:
 def cases() -> list[Case]:
     """All entries; the ports follow their order."""
     entries = tomllib.loads(CASES.read_text())["case"]
-    return [Case(entry["name"], entry["server"], entry.get("port", FIRST_PORT + at), entry) for at, entry in enumerate(entries)]
+    return [
+        Case(entry["name"], entry["server"], entry.get("port", FIRST_PORT + at), entry)
+        for at, entry in enumerate(entries)
+    ]
 
 
 def start(programs: procs.Programs, state: Path, roots: dict[str, str], certs: Path) -> Refusals:
