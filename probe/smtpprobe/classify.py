@@ -94,13 +94,16 @@ def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verd
     for gram in book.grams.keys() & _grams(normal.text):
         for number, place in book.grams[gram]:
             places.setdefault(number, []).append(place)
-    numbers = sorted((*places, *_wordless(stage, normal.code, normal.enhanced)))
-    found = _first(numbers, places, stage, normal, facts)
+    holding, wordless = _holding(stage, normal.code, normal.enhanced, normal.client)
+    found = _first(sorted((*(holding & places.keys()), *wordless)), places, normal, facts)
     if found is not None:
         return _settled(_verdict(found), stage, facts)
     if not normal.code and not normal.enhanced:
         # A library may have dropped the code: the words of a server are tried without it, and believed less.
-        found = _first([n for n in numbers if book.rules[n].codes], places, stage, normal, facts, codeless=True)
+        coded = [
+            n for n in sorted(places) if book.rules[n].codes and _holds(book.rules[n], stage, normal, codeless=True)
+        ]
+        found = _first(coded, places, normal, facts)
         if found is not None:
             verdict = _verdict(found)
             return _settled(structs.replace(verdict, confidence=min(verdict.confidence, _CODELESS)), stage, facts)
@@ -110,19 +113,14 @@ def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verd
 def _first(
     numbers: Iterable[int],
     places: Mapping[int, Sequence[int]],
-    stage: Stage,
     normal: Normal,
     facts: SessionFacts,
-    *,
-    codeless: bool = False,
 ) -> int | None:
-    """Return the first of the rules numbered that holds, fits and says it; ``codeless`` passes over its codes."""
+    """Return the first of the rules numbered, which hold, that fits and says it."""
     rules = _book().rules
     for number in numbers:
         rule = rules[number]
-        if not _holds(rule, stage, normal, codeless=codeless) or not _fits(rule, normal, facts):
-            continue
-        if _says(rule, places.get(number, ()), normal.text):
+        if _fits(rule, normal, facts) and _says(rule, places.get(number, ()), normal.text):
             return number
     return None
 
@@ -208,7 +206,8 @@ def _verdict(number: int) -> Verdict:
 
 
 @functools.lru_cache(maxsize=1024)
-def _wordless(stage: Stage, code: int, enhanced: str) -> tuple[int, ...]:
-    """Return the rules that look at stage and codes only and hold for these."""
-    normal = Normal("", "", code, enhanced, client=not code and not enhanced)
-    return tuple(n for n, rule in enumerate(_book().rules) if not rule.text and _holds(rule, stage, normal))
+def _holding(stage: Stage, code: int, enhanced: str, client: bool) -> tuple[frozenset[int], tuple[int, ...]]:
+    """Return the rules that hold for stage and codes: those that look at words, and those that look at nothing else."""
+    normal, rules = Normal("", "", code, enhanced, client=client), _book().rules
+    holding = [number for number, rule in enumerate(rules) if _holds(rule, stage, normal)]
+    return frozenset(n for n in holding if rules[n].text), tuple(n for n in holding if not rules[n].text)
