@@ -114,6 +114,7 @@ class Session:
         self._fault: Fault | None = None
         self._fault_stage: Stage | None = None
         self._cannot_run: CannotRun | None = None
+        self._warm: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Walk the plan, say goodbye, close, and try what a fault has left open."""
@@ -234,6 +235,9 @@ class Session:
         said = {known.stage for known in self._stages}
         if Stage.GREETING not in said:
             return
+        if self._at.seen.chain:
+            # While the server is waited for; any earlier, and the import's thread would hold up the session.
+            self._warm = asyncio.ensure_future(asyncio.to_thread(tls.warm_up))
         limit = functools.partial(self._clock.limit, "quit", self._clock.limits.quit)
         rset = bool(said & {Stage.MAIL, Stage.RCPT}) and Stage.DOT not in said
         # The one group of commands (RFC 2920 §3.1): neither reply teaches anything, and a round trip is saved.

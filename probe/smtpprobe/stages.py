@@ -85,7 +85,6 @@ class Stages:
         self.known: tuple[Address, ...] | NotResolved | None = None
         self._addresses: tuple[Address, ...] = ()
         self._context: asyncio.Task[ssl.SSLContext | tls.Unusable] | None = None
-        self._warm: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
         """Begin what takes longer than a round trip: OpenSSL reads the system's CA bundle during the first ones."""
@@ -280,7 +279,6 @@ class Stages:
         context = await self._context
         if isinstance(context, tls.Unusable):
             raise CannotRun(Reason.SPEC_INVALID, context.detail)
-        self._warm = asyncio.ensure_future(asyncio.to_thread(tls.warm_up))
         limit = self.clock.limit("tls", self.clock.limits.tls)
         end = await self.wire.handshake(self.seen.watch(context), self.server_name, limit.deadline)
         self.tls = self.wire.tls

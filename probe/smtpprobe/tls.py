@@ -128,6 +128,8 @@ def context(options: TlsOptions) -> ssl.SSLContext | Unusable:
 
     A CA file may hold an intermediate or the server's own certificate. Below TLS 1.2 OpenSSL needs security level 0.
     """
+    import encodings.idna  # noqa: F401 - ssl would import it between two packets, to encode the server's name
+
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.hostname_checks_common_name = False
     made.minimum_version = _VERSIONS.get(options.min_version, ssl.TLSVersion.TLSv1_2)

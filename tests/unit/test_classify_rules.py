@@ -107,7 +107,19 @@ def _indexed():
 
 @pytest.mark.parametrize(
     "piece",
-    ["(", " ", "; from=<", "said: 550 ", "(in reply to ", "550, b'", "5.7.1 ", "error 55", "\n 550", "category: ", "smtp;"],
+    [
+        "(",
+        " ",
+        "; from=<",
+        "said: 550 ",
+        "(in reply to ",
+        "550, b'",
+        "5.7.1 ",
+        "error 55",
+        "\n 550",
+        "category: ",
+        "smtp;",
+    ],
 )
 def test_what_is_taken_off_around_a_reply_is_found_in_time(piece):
     """4,096 characters made of beginnings of wrappers are brought into form within 50 ms."""
