@@ -90,7 +90,7 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
         )
         return cls(
             host=request.host if request else None,
-            port=request.port if request else None,
+            port=(request.port or None) if request else None,
             mode=request.mode.value if request else None,
             server_ip=result.server_ip,
             egress_ip=proven_address(result),

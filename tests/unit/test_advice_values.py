@@ -203,3 +203,12 @@ def test_a_long_value_never_pushes_the_last_sentence_out() -> None:
             text = advise(reason, facts, lang, pointer=False).text
             assert len(text) <= MAX_CHARS
             assert text.endswith("."), (reason, rule, lang, text)
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_no_port_is_named_where_none_was_asked_for(lang: module.Lang) -> None:
+    """Mode auto without a port that finds every port closed names none: no port 0."""
+    request = ProbeRequest(host="smtp.example.com", mode=Mode.AUTO, depth=Depth.TLS)
+    result = ProbeResult(outcome=Outcome.FAILED, started_at=AT, finished_at=AT, stage=Stage.CONNECT)
+    text = advise(Reason.CONNECT_REFUSED, AdviceFacts.of(request, result), lang).text
+    assert not re.search(r"(?<!\d)0(?!\d)", text)
