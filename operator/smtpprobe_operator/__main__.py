@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 EXIT_OWN_FAULT = 3
-NEEDED = ("kopf", "kubernetes")
+NEEDED = ("kopf", "kubernetes", "prometheus_client")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
