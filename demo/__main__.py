@@ -24,7 +24,7 @@ METRIC_LINES = (
     ("smtpprobe_success", f'name="{GOOD}"'),
     ("smtpprobe_success", f'name="{SHOWN}"'),
     ("smtpprobe_failure_reason", f'name="{SHOWN}"'),
-    ("smtpprobe_stage_success", f'name="{SHOWN}",location="default",stage="rcpt"'),
+    ("smtpprobe_stage_success", f'name="{SHOWN}",namespace="demo",stage="rcpt"'),
     ("smtpprobe_egress_authorized", f'name="{SHOWN}"'),
     ("smtpprobe_certificate_not_after_timestamp_seconds", f'name="{GOOD}"'),
 )

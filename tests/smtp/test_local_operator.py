@@ -103,12 +103,12 @@ def test_runs_what_is_due_and_serves_what_it_wrote(tmp_path: Path, start: Start)
         good, refused = verdict(tmp_path, "good", "Succeeded"), verdict(tmp_path, "refused", "ConnectRefused")
         values = local.metrics()
         for found, success in ((good, 1), (refused, 0)):
-            me = f'namespace="shop",name="{found["metadata"]["name"]}"'
-            assert values[f'smtpprobe_success{{{me},location="default"}}'] == success
+            me = f'name="{found["metadata"]["name"]}",namespace="shop"'
+            assert values[f'smtpprobe_success{{location="default",{me}}}'] == success
             assert values[f"smtpprobe_consecutive_failures{{{me}}}"] == found["status"].get("consecutiveFailures", 0)
             outcome = "Passed" if success else "Failed"
             assert values[f'smtpprobe_runs_total{{{me},outcome="{outcome}"}}'] == 1
-        assert values['smtpprobe_failure_reason{namespace="shop",name="refused",reason="ConnectRefused"}'] == 1
+        assert values['smtpprobe_failure_reason{name="refused",namespace="shop",reason="ConnectRefused"}'] == 1
         assert local.end() == 0
     assert len(server.heard) == 1
     assert not list(tmp_path.glob(".*")), "a draft was left"
@@ -123,7 +123,7 @@ def test_a_restart_repeats_nothing(tmp_path: Path, start: Start) -> None:
         before = verdict(tmp_path, "good", "Succeeded")
         local.end()
         again = start()
-        assert again.metrics()['smtpprobe_success{namespace="shop",name="good",location="default"}'] == 1
+        assert again.metrics()['smtpprobe_success{location="default",name="good",namespace="shop"}'] == 1
         eventually("the table", lambda: [line for line in again.out if line.startswith("good")])
         assert again.end() == 0
         assert (status(tmp_path, "good"), len(server.heard)) == (before, 1)
@@ -219,7 +219,7 @@ def test_two_wrong_passwords_are_two_logins(tmp_path: Path, start: Start, number
         verdict(tmp_path, "one", "BadCredentials", generation=2)
         verdict(tmp_path, "two", "BadCredentials")
         assert len(server.logins) == 2
-        assert local.metrics()['smtpprobe_auth_paused{namespace="shop",name="one"}'] == 1
+        assert local.metrics()['smtpprobe_auth_paused{name="one",namespace="shop"}'] == 1
         write(tmp_path / "secret.yaml", ca, login("smtp", USER, PASSWORD))
         write(file, manifest("one", server.port, "starttls", **secret, **TLS, timeoutSeconds=40))
         verdict(tmp_path, "one", "Succeeded", generation=3)
@@ -250,7 +250,7 @@ def test_once_stops_when_each_has_run(tmp_path: Path) -> None:
     done = run("smtpprobe-operator", "local", str(tmp_path), "--once", "--metrics-file", str(metrics))
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["NAME", "one", "two"]
-    assert 'smtpprobe_failure_reason{namespace="shop",name="two",reason="ConnectRefused"} 1.0' in metrics.read_text()
+    assert 'smtpprobe_failure_reason{name="two",namespace="shop",reason="ConnectRefused"} 1.0' in metrics.read_text()
     (tmp_path / "bad.yaml").write_text("[")
     done = run("smtpprobe-operator", "local", str(tmp_path), "--once")
     assert (done.returncode, "bad.yaml" in done.stderr, "two" in done.stdout) == (3, True, True)

@@ -292,7 +292,9 @@ def test_insecure_never_logs_in() -> None:
 def answer(monkeypatch: pytest.MonkeyPatch, *addresses: str | OSError | threading.Event) -> None:
     """Let the system's resolver, which is not ours, answer like this."""
 
-    def getaddrinfo(_host: object, port: int, *_: object, **__: object) -> list[object]:
+    def getaddrinfo(_host: object, port: int, *_: object, flags: int = 0, **__: object) -> list[object]:
+        if flags & socket.AI_NUMERICHOST:  # asks nobody: the name is no address
+            raise socket.gaierror(socket.EAI_NONAME, "no address")
         found: list[object] = []
         for address in addresses:
             if isinstance(address, OSError):
