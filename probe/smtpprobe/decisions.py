@@ -23,6 +23,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from smtpprobe import faults
+from smtpprobe.egress import SURE_OF_RELAY
 from smtpprobe.faults import Fault, fault
 from smtpprobe.memory import CERTIFICATE, USERNAME_VARIANT
 from smtpprobe.model import Alternative, Experiment, Verdict
@@ -174,6 +175,9 @@ def _local_recipient(found: Fault, one: Experiment) -> _Settled:
     if one.answer in {"accepted", "known"}:
         if verdict.reason is not Reason.RELAY_DENIED:
             # The words speak of our address; that postmaster is reached proves no more: many servers exempt it.
+            return told, False
+        if verdict.confidence < SURE_OF_RELAY:
+            # Words that fit an unknown recipient as well: another recipient that is known tells nothing of this one.
             return told, False
         # It talks to this address and takes its own mail: what is refused is relaying, and not the address at large.
         kept = tuple(other for other in verdict.alternatives if other.reason not in _ABOUT_THE_CLIENT - RELAY_REASONS)

@@ -198,6 +198,8 @@ _ADDRESS_CAUSES: Final = frozenset(
     {Reason.EGRESS_IP_NOT_AUTHORIZED, Reason.EGRESS_IP_BLOCKLISTED, Reason.REVERSE_DNS_MISSING}
 )
 _RELAY_CAUSES: Final = frozenset({Reason.RELAY_DENIED, Reason.EGRESS_IP_NOT_AUTHORIZED})
+# Below, the reply does not speak of relaying: other causes are too likely for a word about our address.
+SURE_OF_RELAY: Final = 0.7
 _NAMES_US: Final = r"(?i:\b(?:client host|(?:your|sending|connecting|source) (?:ip|host|server|address|mail server))\b)"
 _RATE: Final = r"(?i:rate.?limit|too many|too much|try again later|temporarily deferred|busy)"
 # Google's Workspace relay says so also where the address is right and the sender's domain or the EHLO name is not.
@@ -247,6 +249,9 @@ def _relay_refused(facts: EgressFacts, identity: bool) -> _Answer:
         return _Answer(ConditionStatus.UNKNOWN, EgressReason.REJECTED_AT_GREETING)
     if auth_offered(facts.features):
         return _Answer(ConditionStatus.UNKNOWN, EgressReason.LOGIN_NOT_TRIED)
+    if facts.verdict is not None and facts.verdict.confidence < SURE_OF_RELAY:
+        # The words fit an unknown recipient as well: OpenSMTPD says "Invalid recipient" to both.
+        return _Answer(ConditionStatus.UNKNOWN, EgressReason.RECIPIENT_MAY_BE_LOCAL)
     if not all(_is_own(recipient, facts) for recipient in _accepted_recipients(facts)):
         # One refused as relay, one taken: foreign as well, or at home there? The two contradict each other.
         return _Answer(ConditionStatus.UNKNOWN, EgressReason.RECIPIENT_MAY_BE_LOCAL)

@@ -1,11 +1,12 @@
 """Names to addresses, as the application would get them: through the system's resolver, with a limit of our own."""
 
 import asyncio
+import functools
 import socket
-import threading
 import time
 from typing import NamedTuple
 
+from smtpprobe.threads import beside
 from smtpprobe.vocabulary import Reason
 
 MAX_ADDRESSES = 16
@@ -40,7 +41,7 @@ async def resolve(host: str, port: int, limit: float) -> tuple[Address, ...] | N
     began = time.monotonic()
     found: list[type_info] | OSError
     try:
-        found = _numeric(name, port) or await asyncio.wait_for(_in_daemon_thread(name, port), limit)
+        found = _numeric(name, port) or await asyncio.wait_for(beside(functools.partial(_asked, name, port)), limit)
     except TimeoutError:
         return NotResolved(
             Reason.DNS_TIMEOUT, f"no answer for {host} within {limit:g} s (limit dns)", "transport:dns-timeout"
@@ -69,26 +70,11 @@ def _numeric(name: bytes, port: int) -> "list[type_info]":
         return []
 
 
-def _in_daemon_thread(name: bytes, port: int) -> "asyncio.Future[list[type_info] | OSError]":
-    """Run getaddrinfo where nobody waits for its end: an executor's thread would hold the process at exit."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[list[type_info] | OSError] = loop.create_future()
-
-    def deliver(outcome: list[type_info] | OSError) -> None:
-        if not future.done():
-            future.set_result(outcome)
-
-    def work() -> None:
-        outcome: list[type_info] | OSError
-        try:
-            outcome = list(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
-        except OSError as error:
-            outcome = error
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(deliver, outcome)
-
-    threading.Thread(target=work, name="resolve", daemon=True).start()
-    return future
+def _asked(name: bytes, port: int) -> "list[type_info] | OSError":
+    try:
+        return list(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
+    except OSError as error:
+        return error
 
 
 def _failure(host: str, error: OSError, elapsed: float) -> NotResolved:

@@ -33,6 +33,7 @@ from smtpprobe.redact import Redactor
 from smtpprobe.replies import offered
 from smtpprobe.stages import CannotRun, Done, Stages
 from smtpprobe.summary import message, with_egress
+from smtpprobe.threads import beside
 from smtpprobe.vocabulary import Depth, Mode, Note, Outcome, Reason, Stage, StageOutcome
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class Session:
             return
         if self._at.seen.chain:
             # While the server is waited for; any earlier, and the import's thread would hold up the session.
-            self._warm = asyncio.ensure_future(asyncio.to_thread(tls.warm_up))
+            self._warm = beside(tls.warm_up)
         limit = functools.partial(self._clock.limit, "quit", self._clock.limits.quit)
         rset = bool(said & {Stage.MAIL, Stage.RCPT}) and Stage.DOT not in said
         # The one group of commands (RFC 2920 §3.1): neither reply teaches anything, and a round trip is saved.

@@ -21,6 +21,7 @@ from smtpprobe.plan import SLOW_GREETING, Step
 from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import mechanisms, offered, parse_ehlo
 from smtpprobe.resolve import Address, NotResolved, resolve
+from smtpprobe.threads import beside
 from smtpprobe.vocabulary import Mode, Note, Reason, Stage
 from smtpprobe.wire import Limit, NotConnected, Wire, connect
 
@@ -84,12 +85,12 @@ class Stages:
         self._on_line = on_line
         self.known: tuple[Address, ...] | NotResolved | None = None
         self._addresses: tuple[Address, ...] = ()
-        self._context: asyncio.Task[ssl.SSLContext | tls.Unusable] | None = None
+        self._context: asyncio.Future[ssl.SSLContext | tls.Unusable] | None = None
 
     def prepare(self) -> None:
         """Begin what takes longer than a round trip: OpenSSL reads the system's CA bundle during the first ones."""
         if self.mode is not Mode.PLAIN:
-            self._context = asyncio.ensure_future(asyncio.to_thread(tls.shared, self.request.tls))
+            self._context = beside(functools.partial(tls.shared, self.request.tls))
 
     @functools.cached_property
     def mail(self) -> "Message":
