@@ -112,7 +112,7 @@ def bare_job(name: str, facts: cluster_facts.Facts, seconds: float) -> dict[str,
 def writes(api: Api, facts: cluster_facts.Facts) -> None:
     """Count the API server's writes a run at steady state, deletions included."""
     cron = _window(api, lambda name: _cron_job(api, facts, name), f"/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs")
-    before = _operator_writes(api)
+    before: Counter[str] = Counter()  # what the operator had written when the window opened
     probe = _window(
         api, lambda name: _probe(api, name), probes(NAMESPACE), lambda: before.update(_operator_writes(api))
     )

@@ -23,7 +23,6 @@ from smtpprobe.vocabulary import Depth, Mode, Note, Outcome, Stage
 # How long a port that may want TLS at once is listened to before a ClientHello, in a run of a minute.
 _LISTEN_SECONDS = 8.0
 _NO_GREETING = "; a ClientHello gets no answer either"
-_WITHIN_A_LOOK = frozenset({Depth.TLS})
 
 Found = tuple[Address, ...] | NotResolved
 
@@ -89,7 +88,7 @@ async def _all(
     started = min(one.result.started_at for one in seen)
     if not choice.usable:
         return msgspec.structs.replace(discovery.unusable(request, best.result, found), started_at=started)
-    if not login and request.depth in _WITHIN_A_LOOK:
+    if not login and request.depth is Depth.TLS:
         _replay(best, sinks)
         result = best.result
     else:

@@ -190,8 +190,7 @@ def port_progress(options: argparse.Namespace) -> Callable[[PortFinding], None] 
 def report_of(
     options: argparse.Namespace, request: ProbeRequest, result: ProbeResult, lines: tuple[TranscriptLine, ...]
 ) -> Report:
-    """Put a result together with what to do about it; the request as mode auto resolved it."""
-    request = resolved(request, result)
+    """Put a result together with what to do about it; ``request`` as mode auto resolved it."""
     advice = None
     if result.verdict is not None:
         advice = advise(result.verdict.reason, AdviceFacts.of(request, result), options.lang)

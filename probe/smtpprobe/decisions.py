@@ -173,11 +173,9 @@ def _local_recipient(found: Fault, one: Experiment) -> _Settled:
     verdict = found.verdict
     told = found._replace(detail="; ".join(part for part in (found.detail, one.showed) if part))
     if one.answer in {"accepted", "known"}:
-        if verdict.reason is not Reason.RELAY_DENIED:
-            # The words speak of our address; that postmaster is reached proves no more: many servers exempt it.
-            return told, False
-        if verdict.confidence < SURE_OF_RELAY:
-            # Words that fit an unknown recipient as well: another recipient that is known tells nothing of this one.
+        if verdict.reason is not Reason.RELAY_DENIED or verdict.confidence < SURE_OF_RELAY:
+            # Words about our address: that postmaster is reached proves no more, as many servers exempt it. Words that
+            # fit an unknown recipient as well: another recipient that is known tells nothing of this one.
             return told, False
         # It talks to this address and takes its own mail: what is refused is relaying, and not the address at large.
         kept = tuple(other for other in verdict.alternatives if other.reason not in _ABOUT_THE_CLIENT - RELAY_REASONS)

@@ -8,6 +8,8 @@ ClientHello goes to a silent port only after the greeting's limit, and never to 
 import asyncio
 import ssl
 import warnings
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import NamedTuple
 
 from smtpprobe import decisions, faults, tls
@@ -18,7 +20,7 @@ from smtpprobe.dialogue import Dialogue, Heard
 from smtpprobe.faults import Fault
 from smtpprobe.login import Login
 from smtpprobe.model import Experiment, ProbeRequest, TlsOptions
-from smtpprobe.plan import stages
+from smtpprobe.plan import Step, stages
 from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import offered, parse_ehlo
 from smtpprobe.resolve import Address
@@ -137,14 +139,13 @@ class Lab:
         at.dialogue = Dialogue(wire, nobody, self._clock.began, None)
         if stop is not Stage.TLS:
             at.prepare()
-        for step in stages(self._mode, Depth.ENVELOPE, login=False):
-            if step.stage is stop:
-                break
-            end = await at.run(step, None) if step.stage not in {Stage.DNS, Stage.CONNECT} else None
-            if isinstance(end, Fault):
-                await wire.close()
-                return f"the new connection came to {step.stage}: {_words(end)}"
-        return at
+        steps = takewhile(lambda step: step.stage is not stop, stages(self._mode, Depth.ENVELOPE, login=False))
+        ended = await walk(at, steps)
+        if ended is None:
+            return at
+        await wire.close()
+        stage, end = ended
+        return f"the new connection came to {stage}: {'; '.join(filter(None, (end.detail, faults.said(end))))}"
 
     # ------------------------------------------------------------------------------------------------ the experiments
 
@@ -271,6 +272,17 @@ class Lab:
             await talk.ask(b"QUIT", Stage.QUIT, self._clock.limit("quit", self._clock.limits.quit))
 
 
+async def walk(at: Stages, steps: Iterable[Step]) -> tuple[Stage, Fault] | None:
+    """Go through a session on a connection that is open already; the stage and the fault that ended it, or None."""
+    for step in steps:
+        if step.stage in {Stage.DNS, Stage.CONNECT}:
+            continue
+        end = await at.run(step, None)
+        if isinstance(end, Fault):
+            return step.stage, end
+    return None
+
+
 def _said(name: str, showed: str, answer: str = "") -> Experiment:
     """Describe what an experiment showed; without an answer it was not made, and is tried again another time."""
     return Experiment(name=name, showed=showed, answer=answer)
@@ -290,11 +302,6 @@ def _older(min_version: str) -> ssl.SSLContext:
         warnings.simplefilter("ignore", DeprecationWarning)  # naming the old version is the experiment
         made.maximum_version = ssl.TLSVersion.TLSv1_1
     return made
-
-
-def _words(end: Fault) -> str:
-    said = f"{end.reply.code} {' '.join(end.reply.lines)}" if end.reply is not None else ""
-    return "; ".join(part for part in (end.detail, said) if part)
 
 
 def _first_line(heard: Heard) -> str:

@@ -51,6 +51,11 @@ class Fault(NamedTuple):
     stage: Stage | None = None
 
 
+def said(found: Fault) -> str:
+    """Quote the reply that a fault came with, code first; empty where none came."""
+    return f"{found.reply.code} {' '.join(found.reply.lines)}" if found.reply is not None else ""
+
+
 def fault(
     reason: Reason,
     rule: str,

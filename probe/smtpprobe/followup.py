@@ -10,11 +10,11 @@ from datetime import datetime
 
 import msgspec
 
-from smtpprobe import chain, decisions, tls, usernames
+from smtpprobe import chain, decisions, faults, tls, usernames
 from smtpprobe.credentials import Credentials, fingerprint
 from smtpprobe.decisions import Scene
 from smtpprobe.dialogue import Dialogue, LineSink
-from smtpprobe.experiments import Lab, Question
+from smtpprobe.experiments import Lab, Question, walk
 from smtpprobe.faults import Fault
 from smtpprobe.login import Login
 from smtpprobe.memory import REFUSALS_THAT_PAUSE
@@ -140,7 +140,7 @@ class FollowUp:
             host=at.request.host,
             banner=at.banner,
             mail_from=envelope.mail_from if envelope else "",
-            reply=_text(found),
+            reply=faults.said(found),
             ntlm="NTLM" in names,
         )
 
@@ -177,7 +177,7 @@ class FollowUp:
             return "never in plaintext"
         if not self._login.counts:
             return "the server calls its refusal temporary"
-        if hands := _HANDS_OFF.search(_text(found)):
+        if hands := _HANDS_OFF.search(faults.said(found)):
             return f"the reply speaks of {hands[0].lower()!r}"
         # A login in spite of a remembered refusal: the Secret has changed since. Else three refusals are the most.
         if variants is not None and variants.refused >= REFUSALS_THAT_PAUSE and request.refused is None:
@@ -193,22 +193,17 @@ class FollowUp:
         at.address, at.wire, at.dialogue = was.address, talk.wire, talk
         self._second = login
         at.prepare()
-        end: object = None
         try:
-            for step in stages(was.mode, Depth.AUTH):
-                if step.stage in {Stage.DNS, Stage.CONNECT}:
-                    continue
-                end = await at.run(step, None)
-                if isinstance(end, Fault):
-                    break
+            ended = await walk(at, stages(was.mode, Depth.AUTH))
             if at.alive:
                 await talk.ask(b"QUIT", Stage.QUIT, at.clock.limit("quit", at.clock.limits.quit))
         finally:
             await talk.wire.close()
+        end = ended[1] if ended is not None else None
         if login.facts.sent:
-            self._second_reason = end.verdict.reason if isinstance(end, Fault) else None
+            self._second_reason = end.verdict.reason if end is not None else None
             return _found(form.shape, accepted=login.facts.succeeded)
-        said = f"{end.detail}; {_text(end)}" if isinstance(end, Fault) else "no login was sent"
+        said = f"{end.detail}; {faults.said(end)}" if end is not None else "no login was sent"
         return Experiment(name=decisions.USERNAME_VARIANT, showed=f"no second login: {said}"[:200])
 
 
@@ -216,7 +211,3 @@ def _found(shape: str, *, accepted: bool, since: datetime | None = None) -> Expe
     word = "accepted" if accepted else "refused"
     showed = f"the user name {_SHAPES.get(shape, shape)} is {word}, with the same password"
     return Experiment(name=decisions.USERNAME_VARIANT, showed=showed, answer=word, since=since)
-
-
-def _text(found: Fault) -> str:
-    return f"{found.reply.code} {' '.join(found.reply.lines)}" if found.reply is not None else ""

@@ -18,6 +18,7 @@ import msgspec
 
 from smtpprobe import tls
 from smtpprobe.check import build_request, report_of, show, split_target
+from smtpprobe.discovery import resolved
 from smtpprobe.model import ProbeRequest, TranscriptLine
 from smtpprobe.output import EXIT_CODES, Output, Report, as_object, broken
 from smtpprobe.session import probe
@@ -81,7 +82,7 @@ async def _work(
         async with hosts[request.host.lower()]:
             lines: list[TranscriptLine] = []
             result = await probe(request, None, on_line=lines.append)
-        answers.take(entry, report_of(options, request, result, tuple(lines)))
+        answers.take(entry, report_of(options, resolved(request, result), result, tuple(lines)))
 
 
 def _read(options: argparse.Namespace) -> bytes:

@@ -1,6 +1,6 @@
 """One SMTP session: walk the table of ``plan``, keep what each stage showed, end with one verdict.
 
-The walk ends at the first fault (all recipients are asked); nothing that a network or a server does raises here.
+The walk ends at the first fault, among recipients at the second; nothing that a network or a server does raises here.
 """
 
 import asyncio

@@ -100,44 +100,57 @@ def fold(
         return count_login(status, spec, result, now=now, shared=shared)
     at = min(result.finished_at, now).replace(microsecond=0)
     status = anew(status, digest, at)
-    locations, outages = status.locations, status.outages
-    answered = result.outcome is not Outcome.ERROR
-    egress, certificates = status.egress.addresses, status.certificates
-    if answered:
-        certificates, result = remember(certificates, flapped(egress, result, finished.node), finished.node, at)
-        location = location_of(
-            msgspec.structs.replace(result, finished_at=min(result.finished_at, now)),
-            name=DEFAULT_LOCATION,
-            node=finished.node,
-            zone=finished.zone,
-            pod=finished.pod,
-            spec_digest=digest,
-        )
-        locations, outages = (location,), outages_after(outages, location, result)
-        egress = addresses_after(egress, result, finished, at)
-    failures = status.consecutive_failures
-    if answered:
-        failures = failures + 1 if result.outcome is Outcome.FAILED else 0
+    last = last_run_after(status, finished, digest, at, now)
+    if result.outcome is not Outcome.ERROR:
+        status, result = _answered(status, finished, digest, at, now)
     discovery, tls_seen = found_after(status, spec, result, generation=generation, at=at)
     handled = run.trigger.removeprefix("now:") if run.trigger.startswith("now:") else status.last_handled_run_now
     core = Status(
         observed_generation=generation,
-        last_run_time=at if answered else status.last_run_time,
+        last_run_time=status.last_run_time,
         next_run_time=next_run,
-        consecutive_failures=failures,
-        last_run=last_run_after(status, finished, digest, at, now),
+        consecutive_failures=status.consecutive_failures,
+        last_run=last,
         last_handled_run_now=handled,
         auth=after_run(status.auth, spec, result, at=at, shared=shared),
         discovery=discovery,
         tls_seen=tls_seen,
-        egress=EgressStatus(addresses=egress),
-        certificates=certificates,
+        egress=status.egress,
+        certificates=status.certificates,
         experiments=experiments_after(status.experiments, result, digest, at),
-        locations=locations,
+        locations=status.locations,
         history=(history_entry(finished, at), *status.history)[:KEPT],
-        outages=outages,
+        outages=status.outages,
     )
     return _concluded(core, spec, generation=generation, now=now, before=status.conditions, helo=helo)
+
+
+def _answered(
+    status: Status, finished: Finished, digest: str, at: datetime, now: datetime
+) -> tuple[Status, ProbeResult]:
+    """Take in what a session said, and what earlier ones make of it; an Error leaves all of this as it was."""
+    addresses = status.egress.addresses
+    result = flapped(addresses, finished.result, finished.node)
+    certificates, result = remember(status.certificates, result, finished.node, at)
+    location = location_of(
+        msgspec.structs.replace(result, finished_at=min(result.finished_at, now)),
+        name=DEFAULT_LOCATION,
+        node=finished.node,
+        zone=finished.zone,
+        pod=finished.pod,
+        spec_digest=digest,
+    )
+    failed = result.outcome is Outcome.FAILED
+    known = msgspec.structs.replace(
+        status,
+        last_run_time=at,
+        consecutive_failures=status.consecutive_failures + 1 if failed else 0,
+        egress=EgressStatus(addresses=addresses_after(addresses, result, finished, at)),
+        certificates=certificates,
+        locations=(location,),
+        outages=outages_after(status.outages, location, result),
+    )
+    return known, result
 
 
 def running(status: Status, spec: Spec, *, generation: int, now: datetime) -> Status:
