@@ -63,28 +63,38 @@ class Dialogue:
         self.seen = seen
         self._tls_fresh = True
 
-    async def unread(self) -> bytes:
+    def unread(self) -> bytes:
         """Return what the server has sent beyond its last reply, without waiting for more."""
-        await self.wire.poll()
+        self.wire.look()
         self._reader.feed(self.wire.take())
         return self._reader.pending
 
     async def ask(
-        self, line: bytes, stage: Stage, limit: Limit, shown: str | None = None, behind: bytes = b""
+        self,
+        line: bytes,
+        stage: Stage,
+        limit: Limit,
+        *,
+        shown: str | None = None,
+        behind: bytes = b"",
+        meanwhile: Callable[[], object] | None = None,
     ) -> Heard | Fault:
         """Say one line and hear its reply; ``shown`` replaces the line in the transcript.
 
-        ``behind`` is a second command sent with it (RFC 2920), whose reply is to be heard by ``hear``. Raises
-        ValueError for a line that holds CR, LF or NUL: values are checked long before, this is the last wall.
+        ``behind`` is a second command sent with it (RFC 2920), whose reply is to be heard by ``hear``; ``meanwhile`` is
+        done while the server thinks, before its reply is read. Raises ValueError for a line that holds CR, LF or NUL:
+        values are checked long before, this is the last wall.
         """
         if _CRLF_NUL.search(line + behind):
             raise ValueError("a command holds CR, LF or NUL")
-        if await self.unread():
+        if self.unread():
             return self._unsolicited(stage)
+        self.wire.send(line + b"\r\n" + (behind + b"\r\n" if behind else b""))
         self._show("C", sanitize(line)[0] if shown is None else shown)
         if behind:
             self._show("C", sanitize(behind)[0])
-        self.wire.send(line + b"\r\n" + (behind + b"\r\n" if behind else b""))
+        if meanwhile is not None:
+            meanwhile()
         return await self.hear(stage, limit)
 
     async def deliver(self, message: "Message", limit: Limit) -> Heard | Fault:
@@ -92,7 +102,7 @@ class Dialogue:
 
         A fault after the lone dot says that nobody knows what became of the message.
         """
-        if await self.unread():
+        if self.unread():
             return self._unsolicited(Stage.DOT)
         self._show("C", f"[the test message, run {message.run}]")
         self._show("C", ".")

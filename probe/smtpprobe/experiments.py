@@ -143,7 +143,7 @@ class Lab:
         ended = await walk(at, steps)
         if ended is None:
             return at
-        await wire.close()
+        wire.close()
         stage, end = ended
         return f"the new connection came to {stage}: {'; '.join(filter(None, (end.detail, faults.said(end))))}"
 
@@ -165,7 +165,7 @@ class Lab:
                 return _said(name, "a ClientHello gets no answer either", "silent")
             greeting = await self._greeting_in_tls(wire, seen)
         finally:
-            await wire.close()
+            wire.close()
         said = f" and the greeting inside is '{greeting}'" if greeting else ""
         return _said(name, f"the silent port answers a ClientHello{said}", "tls-greeting" if greeting else "tls")
 
@@ -195,7 +195,7 @@ class Lab:
                 return _said(name, f"without TLS: {showed}", "other")
             mode = await self._offered_mode(talk)
         finally:
-            await wire.close()
+            wire.close()
         showed = f"the server greets in plaintext with '{_first_line(heard)}', mode {mode} fits"
         return _said(name, showed, mode.value)
 
@@ -223,7 +223,7 @@ class Lab:
             end = await at.wire.handshake(seen.watch(context), question.server_name, limit.deadline)
             version = at.wire.tls.version() if at.wire.tls is not None else None
         finally:
-            await at.wire.close()
+            at.wire.close()
         if version is not None or seen.server_hello:
             with_it = f" with {version}" if version is not None else ""
             return _said(name, f"a handshake that offers {what} alone is answered{with_it}", "old")
@@ -245,7 +245,7 @@ class Lab:
                 await at.talk.ask(b"RSET", Stage.QUIT, self._clock.limit("quit", self._clock.limits.quit))
             await self._quit(at.talk)
         finally:
-            await at.wire.close()
+            at.wire.close()
         return one
 
     async def _recipient(self, talk: Dialogue, question: Question) -> Experiment:

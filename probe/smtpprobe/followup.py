@@ -198,7 +198,7 @@ class FollowUp:
             if at.alive:
                 await talk.ask(b"QUIT", Stage.QUIT, at.clock.limit("quit", at.clock.limits.quit))
         finally:
-            await talk.wire.close()
+            talk.wire.close()
         end = ended[1] if ended is not None else None
         if login.facts.sent:
             self._second_reason = end.verdict.reason if end is not None else None

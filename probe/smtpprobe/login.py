@@ -1,6 +1,7 @@
 """The one login of a session: whether it may be sent, the exchange, and what must be remembered of a refusal."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 import msgspec
@@ -63,8 +64,8 @@ class Login:
         if line.count(b" ") > 1:
             shown += f" {_HIDDEN}"
         while True:
-            redactor.learn(line)
-            heard = await talk.ask(line, Stage.AUTH, limit(), shown)
+            learn = functools.partial(redactor.learn, line)
+            heard = await talk.ask(line, Stage.AUTH, limit(), shown=shown, meanwhile=learn)
             if isinstance(heard, Fault):
                 return heard
             if heard.code != 334:

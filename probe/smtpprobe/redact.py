@@ -28,6 +28,7 @@ MAX_LINE: Final = 512
 
 _AFTER_LOGIN: Final = frozenset({Stage.AUTH, Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT, Stage.QUIT})
 _TO_ESCAPE: Final = re.compile(rb"\\(?=x[0-9A-Fa-f]{2})|[^\x20-\x7e]")
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _ESCAPED: Final = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 _HALF_ESCAPE: Final = re.compile(r"\\(?:x[0-9A-Fa-f]?)?$")
 
@@ -53,7 +54,7 @@ def sanitize(raw: bytes) -> tuple[str, frozenset[Note]]:
     TAB is escaped but no note: RFC 5321 §4.2 allows it in a reply.
     """
     notes: set[Note] = set()
-    if any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in raw):
+    if _CONTROL.search(raw):
         notes.add(Note.CONTROL_BYTES)
     try:
         raw.decode("utf-8")

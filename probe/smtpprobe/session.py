@@ -133,13 +133,13 @@ class Session:
                 await self._follow(inside=True)
             if self._at.alive:
                 await self._goodbye(self._at.talk)
-            await self._close()
+            self._close()
             await self._follow(inside=False)
             await self._who_takes_mail()
         except CannotRun as problem:
             self._cannot_run = problem
         finally:
-            await self._close()
+            self._close()
 
     def stopped(self) -> None:
         """Say that the run was told to end (SIGTERM)."""
@@ -236,19 +236,20 @@ class Session:
         said = {known.stage for known in self._stages}
         if Stage.GREETING not in said:
             return
-        if self._at.seen.chain:
-            # While the server is waited for; any earlier, and the import's thread would hold up the session.
-            self._warm = beside(tls.warm_up)
         limit = functools.partial(self._clock.limit, "quit", self._clock.limits.quit)
         rset = bool(said & {Stage.MAIL, Stage.RCPT}) and Stage.DOT not in said
         # The one group of commands (RFC 2920 §3.1): neither reply teaches anything, and a round trip is saved.
         behind = b"QUIT" if rset and offered(self._at.keywords, "PIPELINING") else b""
         began = self._loop.time()
         if rset:
-            self._judge(await talk.ask(b"RSET", Stage.QUIT, limit(), behind=behind))
+            meanwhile = self._warm_up if behind else None
+            self._judge(await talk.ask(b"RSET", Stage.QUIT, limit(), behind=behind, meanwhile=meanwhile))
         if not self._at.alive:
             return
-        end = await (talk.hear(Stage.QUIT, limit()) if behind else talk.ask(b"QUIT", Stage.QUIT, limit()))
+        if behind:
+            end = await talk.hear(Stage.QUIT, limit())
+        else:
+            end = await talk.ask(b"QUIT", Stage.QUIT, limit(), meanwhile=self._warm_up)
         self._judge(end)
         if isinstance(end, Heard) and end.code != 221:
             more = await talk.hear(Stage.QUIT, limit())
@@ -263,6 +264,11 @@ class Session:
         self._stages.append(entry)
         self._tell(entry)
 
+    def _warm_up(self) -> None:
+        """Import what the certificates' facts need, once the last packet is out: the import would hold up others."""
+        if self._at.seen.chain:
+            self._warm = beside(tls.warm_up)
+
     def _judge(self, end: Heard | Fault) -> None:
         """Take back a pass where the server gave one reply more than it was sent commands: which one was the answer?"""
         if not isinstance(end, Fault) or end.verdict.rule != faults.UNSOLICITED or self._fault is not None:
@@ -272,9 +278,9 @@ class Session:
         self._stages[-1] = msgspec.structs.replace(self._stages[-1], outcome=StageOutcome.FAILED, detail=end.detail)
         self._tell(self._stages[-1])
 
-    async def _close(self) -> None:
+    def _close(self) -> None:
         if self._at.wire is not None:
-            await self._at.wire.close()
+            self._at.wire.close()
 
     async def _follow(self, *, inside: bool) -> None:
         """Settle what the fault has left open: on the living connection, or by new ones."""

@@ -266,7 +266,7 @@ class Stages:
             return heard
         if heard.code != 220:
             return self._refused(Stage.STARTTLS, heard)
-        extra = await self.talk.unread()
+        extra = self.talk.unread()
         if faults.is_alert(extra):
             self.talk.wire.give_back(extra)
         elif extra:

@@ -3,6 +3,7 @@
 ``cryptography`` is imported only where a chain is read: it costs the pod 10 MiB and a tenth of a second.
 """
 
+import contextlib
 import functools
 import ipaddress
 import os
@@ -34,6 +35,8 @@ _VERIFY: dict[int, Reason] = {
     62: Reason.CERTIFICATE_HOSTNAME_MISMATCH,
     64: Reason.CERTIFICATE_HOSTNAME_MISMATCH,
 }
+# The hook below the one of ``ssl``, which looks up an enum's member for each number, 40 times a handshake.
+_HOOK: Any = getattr(ssl.SSLContext.__base__, "_msg_callback", None)
 _CONTENT_HANDSHAKE, _CONTENT_ALERT = 22, 21
 _SERVER_HELLO, _CERTIFICATE, _CERTIFICATE_REQUEST = 2, 11, 13
 
@@ -59,7 +62,8 @@ class Seen:
 
     def watch(self, context: ssl.SSLContext) -> "Watched":
         """Return the context as what the next connection is made of, so that this one hears its handshake."""
-        context._msg_callback = _told  # type: ignore[attr-defined]  # noqa: SLF001 - see the class
+        if _HOOK is not None:
+            _HOOK.__set__(context, _told)
         return Watched(context, self)
 
     def told(self, version: int, content: int, kind: int, data: bytes) -> None:
@@ -120,7 +124,12 @@ def shared(options: TlsOptions) -> ssl.SSLContext | Unusable:
 
 @functools.lru_cache(maxsize=8)
 def _made(options: TlsOptions, _read: int) -> ssl.SSLContext | Unusable:
-    return context(options)
+    made = context(options)
+    if isinstance(made, ssl.SSLContext):
+        # A ClientHello for nobody: what OpenSSL and Python load for the first one is not loaded between two packets.
+        with contextlib.suppress(ssl.SSLWantReadError):
+            made.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost").do_handshake()
+    return made
 
 
 def context(options: TlsOptions) -> ssl.SSLContext | Unusable:
@@ -128,8 +137,6 @@ def context(options: TlsOptions) -> ssl.SSLContext | Unusable:
 
     A CA file may hold an intermediate or the server's own certificate. Below TLS 1.2 OpenSSL needs security level 0.
     """
-    import encodings.idna  # noqa: F401 - ssl would import it between two packets, to encode the server's name
-
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.hostname_checks_common_name = False
     made.minimum_version = _VERSIONS.get(options.min_version, ssl.TLSVersion.TLSv1_2)

@@ -78,27 +78,27 @@ async def connect(address: Address, limit: Limit) -> "Wire | NotConnected":
     """Open TCP to one address."""
     loop = asyncio.get_running_loop()
     try:
-        # With the protocol named, as asyncio turns Nagle's algorithm off for nothing else: the EHLO behind a handshake
-        # would wait for an acknowledgement that the server delays, 90 ms on a link of 50.
-        sock = socket.socket(address.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+        # Nagle's algorithm off: the EHLO behind a handshake would wait for an acknowledgement that the server delays,
+        # 90 ms on a link of 50.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         return _not_connected(error)
     sock.setblocking(False)
     try:
         async with asyncio.timeout_at(limit.deadline):
             await loop.sock_connect(sock, cast("tuple[str, int]", address.sockaddr))
-        _transport, wire = await loop.create_connection(Wire, sock=sock)
     except OSError as error:
         sock.close()
         if isinstance(error, TimeoutError) and error.errno is None:
             detail = f"no answer to SYN within {limit.words}"
             return NotConnected(Reason.CONNECT_TIMEOUT, detail, "transport:connect-timeout")
         # A RST that answers the SYN is ECONNREFUSED: this one came after TCP was accepted.
-        return Wire(Ended(Cut.RESET)) if error.errno == errno.ECONNRESET else _not_connected(error)
+        return Wire(None, Ended(Cut.RESET)) if error.errno == errno.ECONNRESET else _not_connected(error)
     except asyncio.CancelledError:
         sock.close()
         raise
-    return wire
+    return Wire(sock)
 
 
 def _not_connected(error: OSError) -> NotConnected:
@@ -114,41 +114,29 @@ class Wraps(Protocol):
         """Make one."""
 
 
-class Wire(asyncio.Protocol):
-    """One connection. ``read`` gives what came, decrypted once ``handshake`` succeeded; ``send`` never waits."""
+class Wire:
+    """One connection. ``read`` gives what came, decrypted once ``handshake`` succeeded; ``send`` never waits.
 
-    def __init__(self, ended: Ended | None = None) -> None:
-        self._transport: asyncio.Transport | None = None
+    The loop only says when the socket is ready: asyncio's transports take three turns of it to begin, and one a read.
+    """
+
+    def __init__(self, sock: socket.socket | None, ended: Ended | None = None) -> None:
+        self._sock = sock
         self._raw = bytearray()
+        self._unsent = b""
         self._ended = ended
-        self._news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._news: asyncio.Future[bool] | None = None
+        self._open = sock is not None  # False once reading or writing has failed
+        self._reading = False
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.local: tuple[str, int] = ("", 0)
-
-    # ------------------------------------------------------------------------------------------- asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        name = transport.get_extra_info("sockname")
-        if name:
-            self.local = (str(name[0]), int(name[1]))
-
-    def data_received(self, data: bytes) -> None:
-        self._raw += data
-        if len(self._raw) > _PAUSE_BYTES and self._transport is not None:
-            self._transport.pause_reading()
-        self._news.set()
-
-    def eof_received(self) -> bool:
-        self._ended = self._ended or Ended(Cut.CLOSED)
-        self._news.set()
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = self._ended or Ended(Cut.CLOSED if exc is None else Cut.RESET)
-        self._news.set()
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                self.local = sock.getsockname()[:2]
+            self._watch()
 
     # -------------------------------------------------------------------------------------------------- bytes in, out
 
@@ -179,10 +167,10 @@ class Wire(asyncio.Protocol):
             if not await self._more(deadline):
                 return Ended(Cut.TIMEOUT)
 
-    async def poll(self) -> None:
-        """Let the loop look once at the socket, so that ``take`` returns what has already arrived."""
-        for _ in range(2):
-            await asyncio.sleep(0)
+    def look(self) -> None:
+        """Fetch what the kernel holds, so that ``take`` returns all that has arrived."""
+        if self._reading:
+            self._readable()
 
     async def handshake(self, context: Wraps, server_name: str, deadline: float) -> Handshake:
         """Speak TLS from here on. Nothing that came before may wait unread; the caller has looked at it."""
@@ -211,18 +199,18 @@ class Wire(asyncio.Protocol):
             received += len(self._raw)
             self._incoming.write(self._drain())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End the connection: close_notify, FIN, and nothing left behind; what the server does not take is dropped."""
-        if self._transport is None:
+        if self._sock is None:
             return
         if self._tls is not None and self._ended is None:
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
             self._flush()
-        self._transport.close()
-        await self.poll()
-        self._transport.abort()
-        await self.poll()
+        self._gone(Cut.CLOSED)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        self._sock = None
 
     # ------------------------------------------------------------------------------------------------------ inside
 
@@ -257,29 +245,88 @@ class Wire(asyncio.Protocol):
     def _drain(self) -> bytes:
         data = bytes(self._raw)
         self._raw.clear()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._watch()
         return data
 
     async def _more(self, deadline: float) -> bool:
-        self._news.clear()
+        """Wait for news from the socket; False where none came until the deadline."""
+        news: asyncio.Future[bool] = self._loop.create_future()
+        self._news = news
+        timer = self._loop.call_at(deadline, self._wake, False)
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        return True
+            return await news
+        finally:
+            timer.cancel()
+
+    def _wake(self, came: bool) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(came)
+
+    # ----------------------------------------------------------------------------------------------------- the socket
+
+    def _watch(self) -> None:
+        """Have the loop tell when there is something to read, unless there is too much unread already."""
+        if not self._reading and self._sock is not None and self._open and len(self._raw) <= _PAUSE_BYTES:
+            self._reading = True
+            self._loop.add_reader(self._sock, self._readable)
+
+    def _unwatch(self) -> None:
+        if self._reading and self._sock is not None:
+            self._loop.remove_reader(self._sock)
+        self._reading = False
+
+    def _readable(self) -> None:
+        assert self._sock is not None  # noqa: S101 - watched until it is closed
+        try:
+            data = self._sock.recv(_READ)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._gone(Cut.RESET)
+            return
+        if not data:
+            self._gone(Cut.CLOSED)
+            return
+        self._raw += data
+        if len(self._raw) > _PAUSE_BYTES:
+            self._unwatch()
+        self._wake(True)
+
+    def _gone(self, how: Cut) -> None:
+        self._open = False
+        self._ended = self._ended or Ended(how)
+        self._unwatch()
+        self._wake(True)
 
     async def _banner(self, deadline: float) -> bytes:
-        until = min(deadline, asyncio.get_running_loop().time() + _BANNER_REST)
+        until = min(deadline, self._loop.time() + _BANNER_REST)
         while b"\n" not in self._raw and len(self._raw) < _READ and self._ended is None:
             if not await self._more(until):
                 break
         return bytes(self._raw)
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if self._sock is None or not self._open:
+            return
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._gone(Cut.RESET)
+            return
+        self._unsent = data[sent:]
+        if self._unsent:
+            self._loop.add_writer(self._sock, self._writable)
+
+    def _writable(self) -> None:
+        assert self._sock is not None  # noqa: S101 - watched until it is closed
+        self._loop.remove_writer(self._sock)
+        data, self._unsent = self._unsent, b""
+        self._write(data)
 
     def _flush(self) -> None:
         data = self._outgoing.read()

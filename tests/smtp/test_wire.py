@@ -16,9 +16,9 @@ def test_no_line_waits_for_an_acknowledgement() -> None:
         limit = Limit(asyncio.get_running_loop().time() + 30, "30 s")
         wire = await connect(Address(socket.AF_INET, ("127.0.0.1", port), "127.0.0.1"), limit)
         assert isinstance(wire, Wire)
-        assert wire._transport is not None
-        found = wire._transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        await wire.close()
+        assert wire._sock is not None
+        found = wire._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        wire.close()
         return found
 
     with Hostile(["@hello"], "plain") as server:
