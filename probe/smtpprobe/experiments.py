@@ -160,7 +160,7 @@ class Lab:
             assert not isinstance(context, tls.Unusable)  # noqa: S101 - no file is read for this context
             seen = tls.Seen()
             limit = self._clock.limit("tls", self._clock.limits.tls / 2)
-            await wire.handshake(seen.watch(context), question.server_name, limit.deadline)
+            await wire.handshake(seen.open(context, question.server_name), limit.deadline)
             if wire.tls is None and not seen.server_hello and seen.alert is None:
                 return _said(name, "a ClientHello gets no answer either", "silent")
             greeting = await self._greeting_in_tls(wire, seen)
@@ -220,7 +220,7 @@ class Lab:
         seen = tls.Seen()
         try:
             limit = self._clock.limit("tls", self._clock.limits.tls / 2)
-            end = await at.wire.handshake(seen.watch(context), question.server_name, limit.deadline)
+            end = await at.wire.handshake(seen.open(context, question.server_name), limit.deadline)
             version = at.wire.tls.version() if at.wire.tls is not None else None
         finally:
             at.wire.close()

@@ -137,7 +137,11 @@ class Redactor:
     def lines(self, lines: Iterable[str], stage: Stage) -> tuple[tuple[str, ...], bool]:
         """Return a reply's sanitized lines; all are withheld where only the joined lines show the credentials."""
         given = tuple(lines)
-        shown = tuple(self._shows(line) for line in given)
+        # All at once first, as no reply but a hostile one shows any; no encoding of a secret reaches over a line feed
+        # that would not be found over nothing.
+        shown = (False,) * len(given)
+        if self._shows("\n".join(given)):
+            shown = tuple(self._shows(line) for line in given)
         echoed = any(shown)
         if not echoed and len(given) > 1 and self._shows("".join(given)):
             shown, echoed = (True,) * len(given), True

@@ -25,6 +25,7 @@ LEGAL_LINE_BYTES = 512
 
 _LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(.*))?", re.DOTALL)
 _LINE_BEGIN = re.compile(rb"[2-5](?:[0-5](?:[0-9](?:[ -].*|\r?)?)?)?", re.DOTALL)
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\t]")
 _TLS_RECORD_TYPES = (0x14, 0x15, 0x16, 0x17)
 
 
@@ -174,4 +175,4 @@ def mechanisms(keywords: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _printable(raw: bytes) -> str:
-    return "".join(chr(byte) if 0x20 <= byte < 0x7F or byte == 0x09 else f"\\x{byte:02x}" for byte in raw)
+    return _UNPRINTABLE.sub(lambda hit: f"\\x{ord(hit[0]):02x}", raw.decode("latin-1"))

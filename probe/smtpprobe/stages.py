@@ -85,12 +85,16 @@ class Stages:
         self._on_line = on_line
         self.known: tuple[Address, ...] | NotResolved | None = None
         self._addresses: tuple[Address, ...] = ()
-        self._context: asyncio.Future[ssl.SSLContext | tls.Unusable] | None = None
+        self._opening: asyncio.Future[tls.Opening | tls.Unusable] | None = None
 
     def prepare(self) -> None:
-        """Begin what takes longer than a round trip: OpenSSL reads the system's CA bundle during the first ones."""
+        """Begin what takes long during the first round trips: reading the system's CA bundle, making a ClientHello."""
         if self.mode is not Mode.PLAIN:
-            self._context = beside(functools.partial(tls.shared, self.request.tls))
+            self._opening = beside(self._open)
+
+    def _open(self) -> tls.Opening | tls.Unusable:
+        context = tls.shared(self.request.tls)
+        return context if isinstance(context, tls.Unusable) else self.seen.open(context, self.server_name)
 
     @functools.cached_property
     def mail(self) -> "Message":
@@ -276,12 +280,12 @@ class Stages:
         return Done(heard.reply)
 
     async def _handshake(self) -> Done | Fault:
-        assert self._context is not None and self.wire is not None  # noqa: S101, PT018 - the plan connects first
-        context = await self._context
-        if isinstance(context, tls.Unusable):
-            raise CannotRun(Reason.SPEC_INVALID, context.detail)
+        assert self._opening is not None and self.wire is not None  # noqa: S101, PT018 - the plan connects first
+        opening = await self._opening
+        if isinstance(opening, tls.Unusable):
+            raise CannotRun(Reason.SPEC_INVALID, opening.detail)
         limit = self.clock.limit("tls", self.clock.limits.tls)
-        end = await self.wire.handshake(self.seen.watch(context), self.server_name, limit.deadline)
+        end = await self.wire.handshake(opening, limit.deadline)
         self.tls = self.wire.tls
         if self.tls is None:
             self.talk.alive = False

@@ -3,7 +3,6 @@
 ``cryptography`` is imported only where a chain is read: it costs the pod 10 MiB and a tenth of a second.
 """
 
-import contextlib
 import functools
 import ipaddress
 import os
@@ -38,6 +37,7 @@ _VERIFY: dict[int, Reason] = {
 # The hook below the one of ``ssl``, which looks up an enum's member for each number, 40 times a handshake.
 _HOOK: Any = getattr(ssl.SSLContext.__base__, "_msg_callback", None)
 _CONTENT_HANDSHAKE, _CONTENT_ALERT = 22, 21
+_TOLD = (_CONTENT_HANDSHAKE, _CONTENT_ALERT)
 _SERVER_HELLO, _CERTIFICATE, _CERTIFICATE_REQUEST = 2, 11, 13
 
 
@@ -60,11 +60,20 @@ class Seen:
         self.wants_client_certificate = False
         self.alert: int | None = None
 
-    def watch(self, context: ssl.SSLContext) -> "Watched":
-        """Return the context as what the next connection is made of, so that this one hears its handshake."""
+    def open(self, context: ssl.SSLContext, server_name: str) -> "Opening":
+        """Begin a handshake that this one hears: make the ClientHello, which may wait for its connection."""
         if _HOOK is not None:
             _HOOK.__set__(context, _told)
-        return Watched(context, self)
+        incoming, outgoing, broken = ssl.MemoryBIO(), ssl.MemoryBIO(), None
+        made = context.wrap_bio(incoming, outgoing, server_hostname=server_name)
+        made.seen = self  # type: ignore[attr-defined]
+        try:
+            made.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            broken = error
+        return Opening(made, incoming, outgoing, broken)
 
     def told(self, version: int, content: int, kind: int, data: bytes) -> None:
         """Take one message that the server sent."""
@@ -78,21 +87,18 @@ class Seen:
             self.chain = certificate_message(data, tls13=version == ssl.TLSVersion.TLSv1_3)
 
 
-class Watched(NamedTuple):
-    """A context, maybe shared by many connections, and who hears what is said to the one that is made of it."""
+class Opening(NamedTuple):
+    """Our end of a handshake: its ClientHello stands in ``outgoing``, unless these options allow none (``broken``)."""
 
-    context: ssl.SSLContext
-    seen: Seen
-
-    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_hostname: str) -> ssl.SSLObject:
-        """Make the connection, as ``ssl.SSLContext.wrap_bio`` does."""
-        made = self.context.wrap_bio(incoming, outgoing, server_hostname=server_hostname)
-        made.seen = self.seen  # type: ignore[attr-defined]
-        return made
+    tls: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    broken: ssl.SSLError | None = None
 
 
 def _told(connection: Any, direction: str, version: int, content: int, kind: int, data: bytes) -> None:  # noqa: PLR0917
-    if direction == "read":
+    # Most calls are about record headers: a handshake makes 50 of them.
+    if content in _TOLD and direction == "read":
         connection.seen.told(version, content, kind, data)
 
 
@@ -124,12 +130,7 @@ def shared(options: TlsOptions) -> ssl.SSLContext | Unusable:
 
 @functools.lru_cache(maxsize=8)
 def _made(options: TlsOptions, _read: int) -> ssl.SSLContext | Unusable:
-    made = context(options)
-    if isinstance(made, ssl.SSLContext):
-        # A ClientHello for nobody: what OpenSSL and Python load for the first one is not loaded between two packets.
-        with contextlib.suppress(ssl.SSLWantReadError):
-            made.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost").do_handshake()
-    return made
+    return context(options)
 
 
 def context(options: TlsOptions) -> ssl.SSLContext | Unusable:

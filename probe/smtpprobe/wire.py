@@ -11,10 +11,13 @@ import os
 import socket
 import ssl
 from enum import StrEnum
-from typing import NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from smtpprobe.resolve import Address
 from smtpprobe.vocabulary import Reason
+
+if TYPE_CHECKING:
+    from smtpprobe.tls import Opening
 
 _PAUSE_BYTES = 256 * 1024
 _TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
@@ -22,6 +25,7 @@ _TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
 _BANNER_REST = 1.0
 # ssl.SSLSocket's own constant: what one read may return at most.
 _READ = 64 * 1024
+_RECORD = 16 * 1024  # the longest there is (RFC 8446 section 5.1)
 
 
 class Limit(NamedTuple):
@@ -107,13 +111,6 @@ def _not_connected(error: OSError) -> NotConnected:
     return NotConnected(reason, f"{words} ({os.strerror(number)})", rule)
 
 
-class Wraps(Protocol):
-    """What makes TLS connections: a ``tls.Watched``, or a bare context."""
-
-    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str) -> ssl.SSLObject:
-        """Make one."""
-
-
 class Wire:
     """One connection. ``read`` gives what came, decrypted once ``handshake`` succeeded; ``send`` never waits.
 
@@ -172,9 +169,12 @@ class Wire:
         if self._reading:
             self._readable()
 
-    async def handshake(self, context: Wraps, server_name: str, deadline: float) -> Handshake:
+    async def handshake(self, opening: "Opening", deadline: float) -> Handshake:
         """Speak TLS from here on. Nothing that came before may wait unread; the caller has looked at it."""
-        tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        if opening.broken is not None:
+            return Handshake(error=opening.broken)
+        tls, self._incoming, self._outgoing, _ = opening
+        self._flush()
         received = 0
         while True:
             try:
@@ -208,7 +208,7 @@ class Wire:
                 self._tls.unwrap()
             self._flush()
         self._gone(Cut.CLOSED)
-        self._loop.remove_writer(self._sock)
+        self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
         self._sock = None
 
@@ -222,8 +222,8 @@ class Wire:
             self._incoming.write(self._drain())
         plain = bytearray()
         try:
-            while len(plain) < _PAUSE_BYTES:
-                data = self._tls.read(_READ)
+            while len(plain) < _PAUSE_BYTES and (self._incoming.pending or self._tls.pending()):
+                data = self._tls.read(_RECORD)
                 if not data:
                     self._ended = self._ended or Ended(Cut.CLOSED)
                     break
@@ -268,11 +268,11 @@ class Wire:
         """Have the loop tell when there is something to read, unless there is too much unread already."""
         if not self._reading and self._sock is not None and self._open and len(self._raw) <= _PAUSE_BYTES:
             self._reading = True
-            self._loop.add_reader(self._sock, self._readable)
+            self._loop.add_reader(self._sock.fileno(), self._readable)
 
     def _unwatch(self) -> None:
         if self._reading and self._sock is not None:
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self._sock.fileno())
         self._reading = False
 
     def _readable(self) -> None:
@@ -320,11 +320,11 @@ class Wire:
             return
         self._unsent = data[sent:]
         if self._unsent:
-            self._loop.add_writer(self._sock, self._writable)
+            self._loop.add_writer(self._sock.fileno(), self._writable)
 
     def _writable(self) -> None:
         assert self._sock is not None  # noqa: S101 - watched until it is closed
-        self._loop.remove_writer(self._sock)
+        self._loop.remove_writer(self._sock.fileno())
         data, self._unsent = self._unsent, b""
         self._write(data)
 
