@@ -24,7 +24,7 @@ from smtpprobe.codec import decode_result, encode_request
 from smtpprobe.model import CredentialFiles, Envelope, ProbeRequest, TlsOptions
 from smtpprobe.vocabulary import Depth, Mode, Outcome
 
-ONE_WAY, RUNS = 0.025, 7
+ONE_WAY, RUNS = 0.025, 15
 SESSION_LIMIT, PEER_LIMIT = 1.05, 1.05  # the same exchanges: what differs is noise, and what each program computes
 CLIENT, SERVER = "10.99.0.1", "10.99.0.2"
 USER, PASSWORD = "sender@corp.test", "correct-horse"
