@@ -1,6 +1,7 @@
 """Run fuzz targets for a given time each; exit 1 where one of them finds something, with the smallest example."""
 
 import argparse
+import math
 import sys
 import time
 
@@ -13,14 +14,24 @@ BATCH = 250  # what is left of one when the time is over is drawn for nothing
 
 
 def run(name: str, target: Target, seconds: float) -> int:
-    """Draw until the time is over; return how many examples were tried. What does not hold is raised, shrunk."""
-    deadline, tried = time.monotonic() + seconds, 0
+    """Draw until the time is over; return how many examples were tried. What does not hold is raised, shrunk.
+
+    The time runs from the first example on: to prepare the first one can take Hypothesis a second on a busy machine.
+    """
+    deadline, tried, found = math.inf, 0, False
 
     def one(drawn: object) -> None:
-        nonlocal tried
-        if time.monotonic() < deadline:
+        nonlocal deadline, tried, found
+        if not tried:
+            deadline = time.monotonic() + seconds
+        if not found and time.monotonic() >= deadline:
+            return
+        tried += 1
+        try:
             target.check(drawn)
-            tried += 1
+        except Exception:
+            found = True  # from here on it is made smaller, however long that takes
+            raise
 
     batch = settings(
         max_examples=BATCH,
