@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from smtpprobe import settling
 from smtpprobe.codec import encode_request
 from smtpprobe.model import ProbeRequest
 from smtpprobe.resource import GROUP, VERSION, RunRef, Spec
@@ -115,6 +116,7 @@ def _pod_spec(spec: Spec, request: ProbeRequest, settings: Settings) -> Json:
 
 
 def _container(request: ProbeRequest, settings: Settings, volumes: list[tuple[Json, str]]) -> Json:
+    request = msgspec.structs.replace(request, settling_seconds=settling.SECONDS)  # each run has a pod of its own
     container: Json = {
         "name": CONTAINER,
         "image": settings.probe_image,

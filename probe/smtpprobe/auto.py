@@ -5,13 +5,14 @@ takes no port without TLS. ``discovery`` decides, this file connects.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
-from smtpprobe import discovery, plan, session
+from smtpprobe import discovery, plan, session, settling
 from smtpprobe.credentials import Credentials
 from smtpprobe.dialogue import LineSink
 from smtpprobe.model import PortFinding, ProbeRequest, ProbeResult, StageResult, TranscriptLine
@@ -75,9 +76,20 @@ async def _all(
     loop = asyncio.get_running_loop()
     began, whole = loop.time(), request.timeout_seconds
     asked = msgspec.structs.replace(
-        request, depth=Depth.TLS, credentials=None, refused=None, tls_required=login or request.tls_required
+        request,
+        depth=Depth.TLS,
+        credentials=None,
+        refused=None,
+        tls_required=login or request.tls_required,
+        settling_seconds=0.0,
     )
-    seen = await _look_at_all(asked, sinks.port, stop, began + discovery.looking_seconds(whole))
+    end = began + discovery.looking_seconds(whole)
+    seen = await _look_at_all(asked, sinks.port, stop, end)
+    started = min(one.result.started_at for one in seen)
+    wait = began + request.settling_seconds - loop.time()
+    if 0 < wait < (end - loop.time()) / 2 and _nothing_reached(seen):
+        await _pause(wait, stop)
+        seen = await _look_at_all(asked, sinks.port, stop, end)
     broken = next((one.result for one in seen if one.result.outcome is Outcome.ERROR), None)
     if broken is not None:
         return broken
@@ -85,7 +97,6 @@ async def _all(
     choice = discovery.choose(findings, request, login=login)
     found = discovery.concluded(findings, choice)
     best = next(one for one in seen if one.finding is choice.finding)
-    started = min(one.result.started_at for one in seen)
     if not choice.usable:
         return msgspec.structs.replace(discovery.unusable(request, best.result, found), started_at=started)
     if not login and request.depth is Depth.TLS:
@@ -98,6 +109,17 @@ async def _all(
         )
         result = await session.probe(to_use, credentials, on_stage=sinks.stage, on_line=sinks.line, stop=stop)
     return msgspec.structs.replace(result, started_at=started, discovery=found)
+
+
+def _nothing_reached(seen: list[Seen]) -> bool:
+    """Say whether a pod as young as this one may have no network yet."""
+    verdicts = [one.result.verdict for one in seen if one.result.stage in {Stage.DNS, Stage.CONNECT}]
+    return len(verdicts) == len(seen) and any(one is not None and settling.may_lack_network(one) for one in verdicts)
+
+
+async def _pause(seconds: float, stop: asyncio.Event | None) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for((stop or asyncio.Event()).wait(), seconds)
 
 
 async def _look_at_all(

@@ -11,6 +11,7 @@ plain-greeting   a port that speaks no TLS for its banner   starttls plain other
 old-tls          a cut or refused handshake for older TLS   old closed other
 local-recipient  who refused to relay, for its own domain   accepted known relay address other
 certificate      the failed handshake itself, for the rest  listed
+address-again    who refused a fresh pod's address, later   accepted moved refused other
 username-variant a second login, other form of the name     accepted refused other
 ===============  =========================================  ==============================================
 
@@ -22,15 +23,17 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from smtpprobe import faults
+from smtpprobe import faults, settling
 from smtpprobe.egress import SURE_OF_RELAY
 from smtpprobe.faults import Fault, fault
 from smtpprobe.memory import CERTIFICATE, USERNAME_VARIANT
 from smtpprobe.model import Alternative, Experiment, Verdict
+from smtpprobe.settling import ADDRESS_AGAIN
 from smtpprobe.summary import RULE_USERNAME
 from smtpprobe.vocabulary import Mode, Reason, Stage
 
 __all__ = [
+    "ADDRESS_AGAIN",
     "CERTIFICATE",
     "USERNAME_VARIANT",
     "Scene",
@@ -58,7 +61,7 @@ _ABOUT_THE_CLIENT = frozenset(
 )
 _KNOWS_THE_DOMAIN = frozenset({Reason.RECIPIENT_REJECTED, Reason.MAILBOX_UNAVAILABLE, Reason.GREYLISTED})
 _SILENT_TLS = frozenset({Reason.COMMAND_TIMEOUT, Reason.CONNECT_RESET, Reason.TLS_HANDSHAKE_FAILED})
-_SURE, _LIKELY = 0.95, 0.85
+_SURE, _LIKELY, _PASSING = 0.95, 0.85, 0.5
 # Where the service wants another form, that is as likely wrong as the password: neither is said with high confidence.
 _FORM_KNOWN = 0.45
 
@@ -67,6 +70,7 @@ class Scene(NamedTuple):
     """What a fault is judged by: the stage, the session's mode and port, and how far TLS came.
 
     ``spoke_tls``: the server answered the ClientHello with anything of TLS. ``server_hello``: it chose a version.
+    ``settling``: this is a fresh pod that has not logged in.
     """
 
     stage: Stage
@@ -75,6 +79,7 @@ class Scene(NamedTuple):
     spoke_tls: bool = False
     server_hello: bool = False
     min_tls: str = "1.2"
+    settling: bool = False
 
 
 def wanted(found: Fault, scene: Scene) -> tuple[str, ...]:
@@ -82,10 +87,10 @@ def wanted(found: Fault, scene: Scene) -> tuple[str, ...]:
     reason, stage = found.verdict.reason, scene.stage
     if found.verdict.rule == f"transport:{faults.SILENT_GREETING}":
         return (CLIENT_HELLO,) if scene.mode is not Mode.SMTPS and scene.port != 25 else ()
-    if stage is Stage.RCPT and reason in RELAY_REASONS:
-        return (LOCAL_RECIPIENT,)
     if stage is not Stage.TLS:
-        return ()
+        again = scene.settling and settling.may_be_other_address(found.verdict, stage)
+        relay = stage is Stage.RCPT and reason in RELAY_REASONS
+        return (*((ADDRESS_AGAIN,) if again else ()), *((LOCAL_RECIPIENT,) if relay else ()))
     if reason in CERTIFICATE_REASONS:
         return (CERTIFICATE,)
     asked: tuple[str, ...] = ()
@@ -95,7 +100,7 @@ def wanted(found: Fault, scene: Scene) -> tuple[str, ...]:
     return (*asked, OLD_TLS) if versions and scene.min_tls in {"1.2", "1.3"} else asked
 
 
-def remembered(known: Iterable[Experiment], name: str, reason: Reason, server: str) -> Experiment | None:
+def remembered(known: Iterable[Experiment], name: str, reason: Reason, server: str | None) -> Experiment | None:
     """Return what an earlier run of this generation found for the same question, asked of the same address."""
     return next((one for one in known if (one.name, one.reason, one.server) == (name, reason, server)), None)
 
@@ -108,6 +113,7 @@ def decide(found: Fault, one: Experiment) -> tuple[Fault, Experiment]:
         OLD_TLS: _old_tls,
         LOCAL_RECIPIENT: _local_recipient,
         USERNAME_VARIANT: _username_variant,
+        ADDRESS_AGAIN: _address_again,
     }.get(one.name, _nothing)(found, one)
     if settled is None:
         return found, replace(one, decided=None)
@@ -189,6 +195,17 @@ def _local_recipient(found: Fault, one: Experiment) -> _Settled:
         sure = max(verdict.confidence, _LIKELY)
         decided = _shared(verdict, Reason.EGRESS_IP_NOT_AUTHORIZED, sure, rest)
         return told._replace(verdict=decided), True
+    return told, False
+
+
+def _address_again(found: Fault, one: Experiment) -> _Settled:
+    if one.answer not in {settling.ACCEPTED, settling.MOVED}:
+        return None
+    told = found._replace(detail="; ".join(part for part in (found.detail, one.showed) if part))
+    if one.answer == settling.ACCEPTED:
+        # What was refused was the pod's first seconds: too little to call its address, or anybody, at fault.
+        verdict = found.verdict
+        told = told._replace(verdict=replace(verdict, confidence=min(verdict.confidence, _PASSING)))
     return told, False
 
 

@@ -167,7 +167,8 @@ class EgressFacts(Value, frozen=True, kw_only=True):
     ``verdict`` and ``stage`` are those of the result, ``stages`` all entries with their replies. ``banner`` is the
     text of the greeting, ``ehlo_line`` the first line of the last EHLO reply, both without the code. ``exchangers``
     are names and addresses of the hosts that take mail for the recipients' domains (in lower case), as far as DNS
-    answered. ``envelope`` is None where the depth stops before it.
+    answered. ``envelope`` is None where the depth stops before it. ``lasted`` is False where a later session of the
+    same pod was not refused any more.
     """
 
     host: str
@@ -184,6 +185,7 @@ class EgressFacts(Value, frozen=True, kw_only=True):
     server_ip: str | None = None
     exchangers: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     addresses: tuple[EgressAddress, ...] = ()
+    lasted: bool = True
 
 
 class _Answer(NamedTuple):
@@ -213,6 +215,8 @@ def finding(facts: EgressFacts) -> EgressFinding:
 
 
 def _decide(facts: EgressFacts) -> _Answer:
+    if not facts.lasted:
+        return _Answer(ConditionStatus.UNKNOWN, EgressReason.TRANSIENT)
     reason = facts.verdict.reason if facts.verdict else None
     reply = _reply(facts)
     refusal = " ".join(reply.lines) if reply else ""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import NamedTuple
 
-from smtpprobe import decisions, faults, tls
+from smtpprobe import decisions, faults, settling, tls
 from smtpprobe.classify import SessionFacts, classify
 from smtpprobe.clock import Clock
 from smtpprobe.decisions import Scene
@@ -20,7 +20,7 @@ from smtpprobe.dialogue import Dialogue, Heard
 from smtpprobe.faults import Fault
 from smtpprobe.login import Login
 from smtpprobe.model import Experiment, ProbeRequest, TlsOptions
-from smtpprobe.plan import Step, stages
+from smtpprobe.plan import REFUSED_RECIPIENTS, Step, stages
 from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import offered, parse_ehlo
 from smtpprobe.resolve import Address
@@ -37,7 +37,8 @@ class Question(NamedTuple):
     """Whom the session spoke to: the address, the certificate's name, the domain that the server seems to be of.
 
     ``logged_in``: the login had succeeded, so a session without one is no comparison. ``chain``: what the handshake
-    itself showed of a certificate that failed.
+    itself showed of a certificate that failed. ``seen_as``: what the server called our address; ``refused``: the
+    recipients that it has refused.
     """
 
     address: Address
@@ -45,6 +46,8 @@ class Question(NamedTuple):
     domain: str = ""
     logged_in: bool = False
     chain: str = ""
+    seen_as: str | None = None
+    refused: tuple[str, ...] = ()
 
 
 class Lab:
@@ -71,7 +74,7 @@ class Lab:
         for name in decisions.wanted(found, scene):
             if any(one.name == name for one in self.made):
                 continue
-            one = self._remembered(name, found, question) or await self._make(name, question)
+            one = self._remembered(name, found, question) or await self._make(name, question, scene.stage, found)
             if one is None:
                 continue
             found = self._take(found, one, question, asked)
@@ -79,9 +82,12 @@ class Lab:
                 break
         return found
 
-    async def open(self, address: Address, *, pause: bool = True) -> Wire | str:
-        """Open one of the extra connections; a sentence where there is none."""
+    async def open(self, address: Address, *, pause: bool = True, settled: bool = False) -> Wire | str:
+        """Open one of the extra connections; a sentence where there is none. ``settled``: after the first seconds."""
         seconds = self._clock.limits.pause if pause else 0.0
+        if settled:
+            begun = asyncio.get_running_loop().time() - self._clock.began
+            seconds = max(seconds, self._request.settling_seconds - begun)
         now, end = asyncio.get_running_loop().time(), self._clock.began + self._clock.limits.total
         if self.left == 0 or now + seconds + _LEAST_SECONDS > end:
             return "no time or no connection was left for it"
@@ -113,8 +119,10 @@ class Lab:
         )
         return settled
 
-    async def _make(self, name: str, question: Question) -> Experiment | None:
+    async def _make(self, name: str, question: Question, stage: Stage, found: Fault) -> Experiment | None:
         match name:
+            case decisions.ADDRESS_AGAIN:
+                return await self._address_again(question, stage, found) if self._refusable(question) else None
             case decisions.CLIENT_HELLO:
                 return await self._client_hello(question)
             case decisions.PLAIN_GREETING:
@@ -124,11 +132,25 @@ class Lab:
             case decisions.CERTIFICATE:
                 return _said(name, question.chain, "listed") if question.chain else None
             case _:
-                return await self._recipient_anew(question) if self._askable(question) else None
+                askable = self._askable(question) and (self._refusable(question) or not self.made)
+                return await self._recipient_anew(question) if askable else None
 
     async def _walk(self, question: Question, stop: Stage) -> Stages | str:
         """Go through a session without a login to just before a stage; a sentence where that is not reached."""
-        wire = await self.open(question.address)
+        at = await self._begin(question, tls_too=stop is not Stage.TLS)
+        if isinstance(at, str):
+            return at
+        steps = takewhile(lambda step: step.stage is not stop, stages(self._mode, Depth.ENVELOPE, login=False))
+        ended = await walk(at, steps)
+        if ended is None:
+            return at
+        assert at.wire is not None  # noqa: S101 - the walk connects
+        at.wire.close()
+        return _came_to(*ended)
+
+    async def _begin(self, question: Question, *, tls_too: bool = True, settled: bool = False) -> Stages | str:
+        """Connect for a session without a login; a sentence where that does not work."""
+        wire = await self.open(question.address, settled=settled)
         if isinstance(wire, str):
             return wire
         nobody = Redactor(None)
@@ -137,15 +159,9 @@ class Lab:
         )
         at.address, at.wire = question.address, wire
         at.dialogue = Dialogue(wire, nobody, self._clock.began, None)
-        if stop is not Stage.TLS:
+        if tls_too:
             at.prepare()
-        steps = takewhile(lambda step: step.stage is not stop, stages(self._mode, Depth.ENVELOPE, login=False))
-        ended = await walk(at, steps)
-        if ended is None:
-            return at
-        wire.close()
-        stage, end = ended
-        return f"the new connection came to {stage}: {'; '.join(filter(None, (end.detail, faults.said(end))))}"
+        return at
 
     # ------------------------------------------------------------------------------------------------ the experiments
 
@@ -233,6 +249,41 @@ class Lab:
         why = faults.words(end.error) if end.error is not None else "no answer"
         return _said(name, f"a handshake that offers {what} alone fails as well ({why})", "other")
 
+    async def _address_again(self, question: Question, stage: Stage, found: Fault) -> Experiment:
+        """Go once more to where a fresh pod was refused for its address, when its network must have settled."""
+        name, request = decisions.ADDRESS_AGAIN, self._request
+        at = await self._begin(question, settled=True)
+        if isinstance(at, str):
+            return _said(name, at)
+        assert at.wire is not None  # noqa: S101 - begun with one
+        steps = stages(self._mode, Depth.ENVELOPE, login=False)
+        last = max(index for index, step in enumerate(steps) if step.stage is stage)
+        try:
+            ended = await walk(at, steps[: last + 1], question.refused[0] if question.refused else None)
+            if at.alive and stage in {Stage.MAIL, Stage.RCPT}:
+                await at.talk.ask(b"RSET", Stage.QUIT, self._clock.limit("quit", self._clock.limits.quit))
+            await self._quit(at.talk)
+        finally:
+            at.wire.close()
+        if ended is not None and ended[0] is not stage:
+            return _said(name, _came_to(*ended))
+        second = ended[1] if ended is not None else None
+        refusal = faults.said(second) if second is not None else ""
+        seen = settling.address_seen(at.ehlo_lines, refusal, request.helo_name, question.address.ip)
+        reason = second.verdict.reason if second is not None else None
+        word = settling.address_again(found.verdict.reason, reason, question.seen_as, seen)
+        when = f"{request.settling_seconds:g} s after the start"
+        if word == settling.ACCEPTED:
+            return _said(name, f"{when} the same is not refused: a fresh pod can leave from another address", word)
+        here = f" as {seen}, at first as {question.seen_as}" if word == settling.MOVED else ""
+        return _said(name, f"{when} it is refused again{here}: '{clip(refusal, 64)}'", word)
+
+    def _refusable(self, question: Question) -> bool:
+        """Say whether one more recipient may be refused (``plan.REFUSED_RECIPIENTS``)."""
+        refused = {settling.REFUSED, settling.MOVED, "address", "relay", "known"}
+        new = sum(one.answer in refused and one.since is None for one in self.made)
+        return max(1, len(question.refused)) + new < REFUSED_RECIPIENTS
+
     async def _recipient_anew(self, question: Question) -> Experiment:
         """Ask for the server's own domain on a new connection, as the session's did not live long enough."""
         at = await self._walk(question, Stage.RCPT)
@@ -272,12 +323,16 @@ class Lab:
             await talk.ask(b"QUIT", Stage.QUIT, self._clock.limit("quit", self._clock.limits.quit))
 
 
-async def walk(at: Stages, steps: Iterable[Step]) -> tuple[Stage, Fault] | None:
+def _came_to(stage: Stage, end: Fault) -> str:
+    return f"the new connection came to {stage}: {'; '.join(filter(None, (end.detail, faults.said(end))))}"
+
+
+async def walk(at: Stages, steps: Iterable[Step], recipient: str | None = None) -> tuple[Stage, Fault] | None:
     """Go through a session on a connection that is open already; the stage and the fault that ended it, or None."""
     for step in steps:
         if step.stage in {Stage.DNS, Stage.CONNECT}:
             continue
-        end = await at.run(step, None)
+        end = await at.run(step, recipient if step.stage is Stage.RCPT else None)
         if isinstance(end, Fault):
             return step.stage, end
     return None

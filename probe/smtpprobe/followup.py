@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from smtpprobe import chain, decisions, faults, tls, usernames
+from smtpprobe import chain, decisions, faults, settling, tls, usernames
 from smtpprobe.credentials import Credentials, fingerprint
 from smtpprobe.decisions import Scene
 from smtpprobe.dialogue import Dialogue, LineSink
@@ -19,7 +19,7 @@ from smtpprobe.faults import Fault
 from smtpprobe.login import Login
 from smtpprobe.memory import REFUSALS_THAT_PAUSE
 from smtpprobe.model import AuthFacts, Experiment, SecondLogin
-from smtpprobe.plan import stages
+from smtpprobe.plan import REFUSED_RECIPIENTS, stages
 from smtpprobe.providers import first_word
 from smtpprobe.redact import Redactor
 from smtpprobe.replies import mechanisms
@@ -60,20 +60,23 @@ class FollowUp:
         """The experiments, in their order."""
         return tuple(self._lab.made)
 
-    async def ask(self, stage: Stage, found: Fault, *, inside: bool, more: bool) -> Fault:
+    async def ask(self, stage: Stage, found: Fault, *, inside: bool, refused: tuple[str, ...]) -> Fault:
         """Return the fault as it stands after the follow-ups.
 
-        ``inside``: those on the living connection only; ``more``: one more recipient may be refused.
+        ``inside``: those on the living connection only; ``refused``: the recipients that were.
         """
         at = self._at
         assert at.address is not None  # noqa: S101 - the session asks only where it had one
         hello = at.ehlo_lines[-1] if at.ehlo_lines else ""
+        more = len(refused) < REFUSED_RECIPIENTS
         question = Question(
             at.address,
             at.server_name,
             domain=usernames.own_domain(first_word(at.banner), first_word(hello), at.request.host) if more else "",
             logged_in=self._login.facts.succeeded,
             chain=self._chain(stage, found),
+            seen_as=settling.address_seen(at.ehlo_lines, faults.said(found), at.request.helo_name, at.address.ip),
+            refused=refused,
         )
         scene = Scene(
             stage,
@@ -82,6 +85,7 @@ class FollowUp:
             spoke_tls=at.spoke_tls,
             server_hello=at.seen.server_hello,
             min_tls=at.request.tls.min_version,
+            settling=at.request.settling_seconds > 0 and not self._login.facts.sent,
         )
         if inside:
             return await self._lab.inside(at.talk, scene, found, question)

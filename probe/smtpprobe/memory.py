@@ -8,6 +8,7 @@ from datetime import datetime
 
 from msgspec.structs import asdict
 
+from smtpprobe import settling
 from smtpprobe.model import AuthFacts, Experiment, ProbeResult, TriedVariant
 from smtpprobe.vocabulary import Outcome
 
@@ -16,6 +17,8 @@ REFUSALS_THAT_PAUSE = 2  # logins in a row (design §9)
 CERTIFICATE, USERNAME_VARIANT = "certificate", "username-variant"
 # One needs no connection, the other is remembered with the login (``VariantRecord``).
 _NOT_KEPT = frozenset({CERTIFICATE, USERNAME_VARIANT})
+# Of these only what the server or the path is like: each pod has first seconds of its own.
+_KEPT_ANSWER = {settling.ADDRESS_AGAIN: settling.REFUSED, settling.NETWORK_AGAIN: settling.SAME}
 
 
 class ExperimentRecord(Experiment, frozen=True, kw_only=True):
@@ -44,7 +47,10 @@ def experiments_after(
     new = [
         ExperimentRecord(**asdict(one) | {"since": at, "spec_digest": digest})
         for one in result.experiments
-        if one.answer and one.since is None and one.name not in _NOT_KEPT
+        if one.answer
+        and one.since is None
+        and one.name not in _NOT_KEPT
+        and _KEPT_ANSWER.get(one.name, one.answer) == one.answer
     ]
     fresh = [one for one in new if (one.name, one.reason, one.server) not in asked]
     return (*fresh, *kept)[:KEPT_EXPERIMENTS]

@@ -100,7 +100,8 @@ class ProbeRequest(Value, frozen=True, kw_only=True):
 
     ``port`` is 0 where mode is auto and the usual ports are to be looked at. ``tls_required``: mode auto takes no port
     without TLS. ``tls_seen``: ports of this host that offered TLS in an earlier run. ``known``: the experiments of
-    earlier runs with this spec, which are not made again.
+    earlier runs with this spec, which are not made again. ``settling_seconds``: how long the network around this
+    process may still be in the making (``settling``).
     """
 
     host: str
@@ -120,6 +121,7 @@ class ProbeRequest(Value, frozen=True, kw_only=True):
     tls_seen: tuple[int, ...] = ()
     known: tuple["Experiment", ...] = ()
     variants: Variants | None = None
+    settling_seconds: float = 0.0
 
 
 # ----------------------------------------------------------------------------------------------------------- result

@@ -21,6 +21,7 @@ from smtpprobe.faults import Fault
 from smtpprobe.login import Login
 from smtpprobe.model import (
     DEFAULT_HELO_NAME,
+    Experiment,
     PortFinding,
     ProbeRequest,
     ProbeResult,
@@ -115,6 +116,7 @@ class Session:
         self._fault: Fault | None = None
         self._fault_stage: Stage | None = None
         self._cannot_run: CannotRun | None = None
+        self._network: tuple[Experiment, ...] = ()
         self._warm: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
@@ -123,11 +125,14 @@ class Session:
             self._check()
             self._prepare()
             for at, (step, recipient) in enumerate(self._plan):
-                more = step.stage is Stage.RCPT and 0 < self._refused < REFUSED_RECIPIENTS
+                more = step.stage is Stage.RCPT and 0 < len(self._refused) < REFUSED_RECIPIENTS
                 if self._fault is not None and not (self._at.alive and more):
                     break
                 began = self._loop.time()
-                self._record(step, recipient, await self._at.run(step, recipient), began, at)
+                end = await self._at.run(step, recipient)
+                if isinstance(end, Fault) and step.stage in {Stage.DNS, Stage.CONNECT}:
+                    end = await self._once_settled(step, end)
+                self._record(step, recipient, end, began, at)
                 self._adapt(step)
             if self._at.alive and self._fault_stage is Stage.RCPT:
                 await self._follow(inside=True)
@@ -192,9 +197,28 @@ class Session:
     def _adapt(self, step: Step) -> None:
         """Change the plan after a step that passed or failed: a matter of mode auto alone."""
 
+    async def _once_settled(self, step: Step, first: Fault) -> Done | Fault:
+        """Ask DNS or the port once more where a pod as young as this one may have no network yet."""
+        seconds, now = self._request.settling_seconds, self._loop.time()
+        wait = self._clock.began + seconds - now
+        if wait <= 0 or seconds > self._clock.limits.total / 2:
+            return first
+        from smtpprobe import decisions, settling  # by need: few pods are without a network
+
+        asked = decisions.remembered(self._request.known, settling.NETWORK_AGAIN, first.verdict.reason, None)
+        if asked is not None or not settling.may_lack_network(first.verdict):
+            return first
+        await asyncio.sleep(wait)
+        self._at.attempts.clear()
+        end = await self._at.run(step, None)
+        second = end.verdict.reason if isinstance(end, Fault) else None
+        self._network = (settling.network_again(first.verdict.reason, second, first.detail, seconds),)
+        return end
+
     @property
-    def _refused(self) -> int:
-        return sum(known.stage is Stage.RCPT and known.outcome is StageOutcome.FAILED for known in self._stages)
+    def _refused(self) -> tuple[str, ...]:
+        failed = (known for known in self._stages if known.outcome is StageOutcome.FAILED)
+        return tuple(known.recipient for known in failed if known.stage is Stage.RCPT and known.recipient)
 
     def _record(self, step: Step, recipient: str | None, end: Done | Fault, began: float, at: int) -> None:
         failed = isinstance(end, Fault)
@@ -290,8 +314,8 @@ class Session:
             from smtpprobe.followup import FollowUp  # by need: a session without a fault does without it
 
             self._following = FollowUp(self._at, self._login, self._credentials, self._on_line)
-        before, more = self._fault, self._refused < REFUSED_RECIPIENTS
-        self._fault = await self._following.ask(self._fault_stage, before, inside=inside, more=more)
+        before = self._fault
+        self._fault = await self._following.ask(self._fault_stage, before, inside=inside, refused=self._refused)
         if self._fault.detail != before.detail:
             index = next(at for at, known in enumerate(self._stages) if known.outcome is not StageOutcome.PASSED)
             self._stages[index] = msgspec.structs.replace(self._stages[index], detail=self._fault.detail)
@@ -336,7 +360,7 @@ class Session:
             features=at.features,
             tls=self._tls_facts(now()),
             auth=self._following.auth(self._login.facts) if self._following else self._login.facts,
-            experiments=self._following.made if self._following else (),
+            experiments=(*self._network, *(self._following.made if self._following else ())),
             notes=self._notes(),
         )
         result = with_egress(result, self._request, at.banner, tuple(at.ehlo_lines), self._exchangers)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from smtpprobe import egress
+from smtpprobe import egress, settling
 from smtpprobe.model import EgressAddress, ProbeRequest, ProbeResult, StageResult
 from smtpprobe.vocabulary import EgressMethod, Note, Outcome, Stage, StageOutcome
 
@@ -54,7 +54,10 @@ def with_egress(
         server_ip=result.server_ip,
         exchangers=exchangers,
         addresses=tuple(found.values()),
+        lasted=settling.lasted(result.experiments),
     )
+    if settling.flapped(result.experiments):
+        notes.append(Note.EGRESS_FLAPPED)
     return msgspec.structs.replace(result, egress=egress.finding(facts), notes=tuple(notes))
 
 

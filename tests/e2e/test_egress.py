@@ -43,6 +43,15 @@ def test_relay_by_address_is_accepted_from_node_a_and_refused_from_node_b(pinned
     assert from_b["failedStage"] == "rcpt"
 
 
+@pytest.mark.parametrize("service", ["relay", "exim"])
+def test_a_fresh_pod_that_is_refused_asks_again(pinned: Shop, service: str) -> None:
+    """Node B's pod goes to the server once more after its first seconds, and the status keeps that the refusal lasted."""
+    kept = {one["name"]: one for one in pinned.judged(f"{service}-node-b")["experiments"]}
+    assert kept["address-again"]["answer"] == "refused"
+    assert "5 s after the start it is refused again" in kept["address-again"]["showed"]
+    assert "address-again" not in str(pinned.judged(f"{service}-node-a"))
+
+
 def test_refusal_that_names_no_cause_claims_none(pinned: Shop) -> None:
     """OpenSMTPD refuses node B with "550 Invalid recipient": not ready, and no word that the address is to blame."""
     from_a, from_b = pinned.judged("opensmtpd-node-a"), pinned.judged("opensmtpd-node-b")

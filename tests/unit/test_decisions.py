@@ -69,6 +69,11 @@ TLS, RCPT = Stage.TLS, Stage.RCPT
         (("TlsProtocolUnsupported", 1.0), Scene(TLS, Mode.STARTTLS, 587, True, min_tls="1.0"), []),
         (("StarttlsInjection", 1.0), Scene(TLS, Mode.STARTTLS, 587), []),
         (("BadCredentials", 0.9), Scene(Stage.AUTH, Mode.STARTTLS, 587), []),
+        (("RelayDenied", 0.8), Scene(RCPT, Mode.PLAIN, 25, settling=True), ["address-again", "local-recipient"]),
+        (("EgressIPBlocklisted", 0.9), Scene(Stage.GREETING, Mode.STARTTLS, 587, settling=True), ["address-again"]),
+        (("ReverseDnsMissing", 0.9), Scene(Stage.MAIL, Mode.STARTTLS, 587, settling=True), ["address-again"]),
+        (("GreetingRejected", 0.9), Scene(Stage.GREETING, Mode.STARTTLS, 587, settling=True), []),
+        (("RecipientRejected", 0.9), Scene(RCPT, Mode.PLAIN, 25, settling=True), []),
     ],
 )
 def test_wanted(found: tuple[str, float], scene: Scene, names: list[str]) -> None:
@@ -127,4 +132,5 @@ def test_the_form_of_the_user_name_is_an_alternative() -> None:
 def test_each_experiment_decides_by_its_own_table() -> None:
     """Every name that can be wanted has cases in the file."""
     names = {decisions.CLIENT_HELLO, decisions.PLAIN_GREETING, decisions.OLD_TLS, decisions.LOCAL_RECIPIENT}
-    assert names | {decisions.CERTIFICATE, decisions.USERNAME_VARIANT} == {case["asks"][0] for case in CASES}
+    names |= {decisions.CERTIFICATE, decisions.USERNAME_VARIANT, decisions.ADDRESS_AGAIN}
+    assert names == {case["asks"][0] for case in CASES}

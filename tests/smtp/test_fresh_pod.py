@@ -1,0 +1,199 @@
+"""A fresh pod's first seconds, counted at the server: what is asked again after them, how often, and what then counts."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import socket
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from certificates import pki
+from hostile import Hostile
+
+from smtpprobe.memory import experiments_after, known_for
+from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions
+from smtpprobe.session import probe
+from smtpprobe.vocabulary import Depth, Mode, Note, Outcome
+
+AT = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
+SETTLING = 0.7
+ECHO = "> 220 mx.corp.test ESMTP\n< EHLO\n> 250 mx.corp.test Hello probe.example.com [{address}]\n"
+MAIL = "< MAIL\n> 250 ok\n< RCPT\n"
+DENIED = "> 554 5.7.1 <unknown[{address}]>: Client host rejected: Access denied\n@rest"
+RELAY = "> 554 5.7.1 <a@other.example.org>: Relay access denied\n"
+
+
+def request(port: int, mode: Mode = Mode.PLAIN, **changes: object) -> ProbeRequest:
+    made = ProbeRequest(
+        host="localhost",
+        port=port,
+        mode=mode,
+        depth=Depth.ENVELOPE,
+        helo_name="probe.example.com",
+        tls=TlsOptions(ca_file=pki().ca_file),
+        envelope=Envelope(mail_from="noreply@shop.example.com", rcpt_to=("a@other.example.org",)),
+        timeout_seconds=20,
+        settling_seconds=SETTLING,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def run(made: ProbeRequest) -> ProbeResult:
+    return asyncio.run(probe(made, None))
+
+
+def told(result: ProbeResult) -> list[tuple[str, str]]:
+    return [(one.name, one.answer) for one in result.experiments]
+
+
+def refused_at(address: str) -> str:
+    return ECHO.format(address=address) + MAIL + DENIED.format(address=address)
+
+
+def taken_at(address: str) -> str:
+    return ECHO.format(address=address) + MAIL + "> 250 ok\n@rest"
+
+
+def test_what_passes_is_not_held_against_the_address() -> None:
+    """Refused from one address and taken from another seconds later: EgressAuthorized is Unknown, and the flap is said."""
+    with Hostile([refused_at("192.0.2.1"), taken_at("192.0.2.7")], "plain") as server:
+        result = run(request(server.port))
+    assert (result.outcome, result.stage) == (Outcome.FAILED, "rcpt")
+    assert (result.egress.status, result.egress.reason) == ("Unknown", "Transient")
+    assert result.verdict is not None
+    assert (result.verdict.reason, result.verdict.confidence) == ("EgressIPNotAuthorized", 0.5)
+    assert Note.EGRESS_FLAPPED in result.notes
+    assert ("address-again", "accepted") in told(result)
+    assert "after the start the same is not refused" in result.message
+    assert [line.split()[0] for line in server.heard[1].lines] == ["EHLO", "MAIL", "RCPT", "RSET", "QUIT"]
+    assert server.heard[1].lines[2] == "RCPT TO:<a@other.example.org>"
+    assert len(server.heard) == 2
+
+
+@pytest.mark.parametrize("second, answer", [("192.0.2.1", "refused"), ("192.0.2.7", "moved")])
+def test_what_lasts_counts(second: str, answer: str) -> None:
+    """Refused again, at the same or another address: that is False, and only another address is a flap."""
+    with Hostile([refused_at("192.0.2.1"), refused_at(second)], "plain") as server:
+        result = run(request(server.port))
+    assert (result.egress.status, result.egress.reason) == ("False", "ServerNamedIp")
+    assert ("address-again", answer) in told(result)
+    assert (Note.EGRESS_FLAPPED in result.notes) is (answer == "moved")
+    assert len(server.heard) == 2
+
+
+@pytest.mark.parametrize("mode", [Mode.PLAIN, Mode.STARTTLS, Mode.SMTPS])
+def test_a_refusal_at_the_greeting(mode: Mode) -> None:
+    """The second session goes as far as the first did and no further, through TLS where that comes first."""
+    greeting = "> 554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org\n@rest"
+    script = f"tls\n{greeting}" if mode is Mode.SMTPS else greeting
+    with Hostile([script], "plain", pki().contexts) as server:
+        result = run(request(server.port, mode))
+    assert (result.stage, told(result)) == ("greeting", [("address-again", "refused")])
+    assert [heard.lines for heard in server.heard] == [["QUIT"], ["QUIT"]]
+
+
+def test_no_more_refused_recipients_than_two() -> None:
+    """Relaying and its own domain refused: the pod asks no third time, as fail2ban would count it for everybody."""
+    relay = ECHO.format(address="192.0.2.1") + MAIL + RELAY + f"< RCPT\n{RELAY}@rest"
+    with Hostile([relay], "plain") as server:
+        result = run(request(server.port))
+    assert told(result) == [("local-recipient", "relay")]
+    assert len(server.heard) == 1
+
+
+def test_a_relay_is_asked_for_itself_and_again() -> None:
+    """Relaying refused, its own domain taken: the same is asked once more, and the answer stands with both."""
+    first = ECHO.format(address="192.0.2.1") + MAIL + RELAY + "< RCPT\n> 250 ok\n@rest"
+    again = ECHO.format(address="192.0.2.1") + MAIL + RELAY + "@rest"
+    with Hostile([first, again], "plain") as server:
+        result = run(request(server.port))
+    assert told(result) == [("local-recipient", "accepted"), ("address-again", "refused")]
+    assert (result.egress.status, result.egress.reason) == ("False", "AnonymousRelayDenied")
+    assert len(server.heard) == 2
+
+
+def test_a_refusal_that_lasted_is_not_asked_again() -> None:
+    """The next run of the spec takes the answer from the status, and makes one connection."""
+    with Hostile([refused_at("192.0.2.1")], "plain") as server:
+        first = run(request(server.port))
+        kept = known_for(experiments_after((), first, "digest", AT), "digest")
+        count = len(server.heard)
+        second = run(request(server.port, known=kept))
+    assert len(server.heard) - count == 1
+    assert [(one.name, one.since) for one in second.experiments if one.name == "address-again"] == [
+        ("address-again", AT)
+    ]
+    assert second.egress == first.egress
+
+
+def test_only_a_fresh_pod_asks_again() -> None:
+    """A process that says nothing of its age, as `smtpprobe check`, makes one connection."""
+    with Hostile([refused_at("192.0.2.1"), taken_at("192.0.2.7")], "plain") as server:
+        result = run(request(server.port, settling_seconds=0.0))
+    assert len(server.heard) == 1
+    assert result.egress.status == "False"
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[socket.socket]:
+    """A port that refuses until somebody listens there."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held
+
+
+def test_a_network_that_comes_late() -> None:
+    """Refused at once, reached when the first seconds are over: the session is held, and says what was at first."""
+
+    async def late() -> tuple[ProbeResult, int]:
+        with closed_port() as held:
+            held.setblocking(False)
+            loop = asyncio.get_running_loop()
+            servers: list[asyncio.Server] = []
+
+            async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.write(b"220 mx.corp.test\r\n")
+                while line := await reader.readline():
+                    writer.write(b"221 bye\r\n" if line.startswith(b"QUIT") else b"250 mx.corp.test\r\n")
+                writer.close()
+
+            async def listen() -> None:
+                servers.append(await asyncio.start_server(talk, sock=held))
+
+            begins = loop.call_later(SETTLING / 2, lambda: tasks.append(asyncio.ensure_future(listen())))
+            tasks: list[asyncio.Future[None]] = []
+            made = request(held.getsockname()[1], host="127.0.0.1", depth=Depth.EHLO, envelope=None)
+            result = await probe(made, None)
+            begins.cancel()
+            servers[0].close()
+            return result, len(result.addresses)
+
+    result, attempts = asyncio.run(late())
+    assert (result.outcome, attempts) == (Outcome.PASSED, 1)
+    assert told(result) == [("network-again", "worked")]
+    assert "at first: " in result.experiments[0].showed
+    assert "the port is closed" in result.experiments[0].showed
+
+
+def test_a_port_that_stays_closed() -> None:
+    """Refused twice: ConnectRefused stands, and the next run of the spec does not wait."""
+    with closed_port() as held:
+        made = request(held.getsockname()[1], host="127.0.0.1")
+        first = run(made)
+        kept = known_for(experiments_after((), first, "digest", AT), "digest")
+        second = run(msgspec.structs.replace(made, known=kept))
+    assert first.verdict is not None
+    assert second.verdict is not None
+    assert first.verdict.reason == second.verdict.reason == "ConnectRefused"
+    assert (told(first), told(second)) == ([("network-again", "same")], [])
+    assert first.stages[1].elapsed_ms >= SETTLING * 1000 * 0.9 > second.stages[1].elapsed_ms
+
+
+def test_discovery_waits_for_a_network() -> None:
+    """Mode auto without a port looks once more where it reached nothing at all."""
+    result = run(request(0, Mode.AUTO, host="127.0.0.99", depth=Depth.TLS, envelope=None))
+    assert result.outcome is Outcome.FAILED
+    assert (result.finished_at - result.started_at).total_seconds() >= SETTLING * 0.9
+    at_once = run(request(0, Mode.AUTO, host="127.0.0.99", depth=Depth.TLS, envelope=None, settling_seconds=0.0))
+    assert (at_once.finished_at - at_once.started_at).total_seconds() < SETTLING
