@@ -6,8 +6,6 @@ ClientHello goes to a silent port only after the greeting's limit, and never to 
 """
 
 import asyncio
-import ssl
-import warnings
 from collections.abc import Iterable
 from itertools import takewhile
 from typing import NamedTuple
@@ -227,7 +225,7 @@ class Lab:
     async def _old_tls(self, question: Question) -> Experiment:
         """Offer only versions that a run never uses, to see whether versions are the matter; nothing is sent in it."""
         name = decisions.OLD_TLS
-        context = _older(self._request.tls.min_version)
+        context = tls.older(self._request.tls.min_version)
         what = "TLS 1.2" if self._request.tls.min_version == "1.3" else "TLS 1.0 and 1.1"
         at = await self._walk(question, Stage.TLS)
         if isinstance(at, str):
@@ -341,22 +339,6 @@ async def walk(at: Stages, steps: Iterable[Step], recipient: str | None = None) 
 def _said(name: str, showed: str, answer: str = "") -> Experiment:
     """Describe what an experiment showed; without an answer it was not made, and is tried again another time."""
     return Experiment(name=name, showed=showed, answer=answer)
-
-
-def _older(min_version: str) -> ssl.SSLContext:
-    """Return a context for what lies below the request's least version; it verifies nothing, nothing is said in it."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname = False
-    made.verify_mode = ssl.CERT_NONE
-    made.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    made.set_ciphers("DEFAULT:@SECLEVEL=0")
-    if min_version == "1.3":
-        made.maximum_version = ssl.TLSVersion.TLSv1_2
-        return made
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # naming the old version is the experiment
-        made.maximum_version = ssl.TLSVersion.TLSv1_1
-    return made
 
 
 def _first_line(heard: Heard) -> str:

@@ -4,7 +4,7 @@ The second login is on a connection of its own, with the best other form of the 
 once for each Secret and spec, never in plaintext, never where logins are paused or the reply speaks of a lock.
 """
 
-import asyncio
+import functools
 import re
 from datetime import datetime
 
@@ -25,6 +25,7 @@ from smtpprobe.redact import Redactor
 from smtpprobe.replies import mechanisms
 from smtpprobe.ses import RULE_IAM_SECRET
 from smtpprobe.stages import Stages
+from smtpprobe.threads import beside
 from smtpprobe.vocabulary import Depth, Mode, Reason, Stage
 
 _ABOUT_THE_NAME = frozenset({Reason.BAD_CREDENTIALS, Reason.USERNAME_FORMAT})
@@ -152,7 +153,7 @@ class FollowUp:
         """Return what an earlier run found with these very credentials."""
         variants = self._at.request.variants
         tried = variants.tried if variants is not None else None
-        if tried is None or await asyncio.to_thread(fingerprint, credentials, tried.salt) != tried.fingerprint:
+        if tried is None or await beside(functools.partial(fingerprint, credentials, tried.salt)) != tried.fingerprint:
             return None
         self._form = usernames.Form(shape=tried.shape, shown=tried.username)
         return _found(tried.shape, accepted=tried.succeeded, since=tried.since)

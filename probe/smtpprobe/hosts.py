@@ -7,6 +7,7 @@ is sent and no message: one account tried at many hosts, or the same mail to all
 
 import argparse
 import asyncio
+import functools
 import json
 import sys
 from collections import Counter, defaultdict
@@ -22,6 +23,7 @@ from smtpprobe.discovery import resolved
 from smtpprobe.model import ProbeRequest, TranscriptLine
 from smtpprobe.output import EXIT_CODES, Output, Report, as_object, broken
 from smtpprobe.session import probe
+from smtpprobe.threads import beside
 from smtpprobe.usage import UsageError
 from smtpprobe.vocabulary import Depth, Mode, Outcome, Reason
 
@@ -52,7 +54,7 @@ async def check_hosts(options: argparse.Namespace) -> int:
         raise UsageError(f"--hosts {options.hosts}: it names no host; write HOST or HOST:PORT, one a line")
     common = _common(options)
     if common.mode is not Mode.PLAIN:
-        await asyncio.to_thread(tls.shared, common.tls)
+        await beside(functools.partial(tls.shared, common.tls))
     answers = _Answers(options, wanted)
     left, hosts = iter(wanted), defaultdict[str, asyncio.Lock](asyncio.Lock)
     try:

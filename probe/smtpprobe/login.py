@@ -13,6 +13,7 @@ from smtpprobe.faults import Fault, fault
 from smtpprobe.model import AuthFacts, ProbeRequest, Verdict
 from smtpprobe.redact import Redactor
 from smtpprobe.replies import mechanisms
+from smtpprobe.threads import beside
 from smtpprobe.vocabulary import REASONS, Mechanism, Note, Reason, Stage
 from smtpprobe.wire import Limit
 
@@ -27,7 +28,7 @@ class Login:
         self.notes: set[Note] = set()
         self._request = request
         self._credentials = credentials
-        self._fingerprint: asyncio.Task[str] | None = None
+        self._fingerprint: asyncio.Future[str] | None = None
         self._salt: str | None = None
         self._temporary = False
         self.choice: str | None = None
@@ -149,4 +150,4 @@ class Login:
     def _begin_fingerprint(self, salt: str) -> None:
         assert self._credentials is not None  # noqa: S101 - only a login leads here
         self._salt = salt
-        self._fingerprint = asyncio.ensure_future(asyncio.to_thread(fingerprint, self._credentials, salt))
+        self._fingerprint = beside(functools.partial(fingerprint, self._credentials, salt))

@@ -5,14 +5,13 @@ The walk ends at the first fault, among recipients at the second; nothing that a
 
 import asyncio
 import functools
-import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from smtpprobe import faults, tls
+from smtpprobe import faults, preflight, tls
 from smtpprobe.clock import Clock
 from smtpprobe.credentials import Credentials, edge_whitespace
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
@@ -35,15 +34,13 @@ from smtpprobe.replies import offered
 from smtpprobe.stages import CannotRun, Done, Stages
 from smtpprobe.summary import message, with_egress
 from smtpprobe.threads import beside
-from smtpprobe.vocabulary import Depth, Mode, Note, Outcome, Reason, Stage, StageOutcome
+from smtpprobe.vocabulary import Mode, Note, Outcome, Reason, Stage, StageOutcome
 
 if TYPE_CHECKING:
     from smtpprobe.followup import FollowUp
 
 StageSink = Callable[[StageResult], None]
 PortSink = Callable[[PortFinding], None]
-# What may stand in a command: printable ASCII without blank, < and > (RFC 5321 §4.1.2; more never works anywhere).
-_SENDABLE = re.compile(r"[!-;=?-~]*")
 
 
 async def probe(
@@ -162,29 +159,10 @@ class Session:
         return steps
 
     def _check(self) -> None:
-        """Refuse what must never reach the wire; the CRD and ``spec`` have said so before, in friendlier words."""
-        request, envelope = self._request, self._request.envelope
         login = any(step.stage is Stage.AUTH for step, _ in self._plan)
-        if request.depth in {Depth.ENVELOPE, Depth.MESSAGE} and envelope is None:
-            raise CannotRun(Reason.SPEC_INVALID, f"depth {request.depth} needs spec.envelope")
-        if request.depth is Depth.AUTH and not self._wants_login:
-            raise CannotRun(Reason.SPEC_INVALID, "depth auth needs spec.credentialsSecretRef")
-        if login and self._credentials is None:
-            raise CannotRun(Reason.SECRET_NOT_FOUND, "the request names credentials and none were given")
-        if login and request.tls.insecure_skip_verify and self._mode is not Mode.PLAIN:
-            raise CannotRun(Reason.SPEC_INVALID, "no login without a verified certificate: drop insecureSkipVerify")
-        if not tls.is_server_name(self._at.server_name):
-            raise CannotRun(Reason.SPEC_INVALID, "spec.tls.serverName is no host name")
-        words = [("heloName", request.helo_name)]
-        if envelope is not None:
-            words += [("envelope.to", to) for to in envelope.rcpt_to]
-        if envelope is not None and envelope.mail_from:
-            words.append(("envelope.from", envelope.mail_from))
-        for field, value in words:
-            if not value or not _SENDABLE.fullmatch(value):
-                raise CannotRun(
-                    Reason.SPEC_INVALID, f"spec.{field} may hold printable ASCII only, no blanks, no < or >"
-                )
+        problem = preflight.problem(self._request, self._credentials, self._at.server_name, login=login)
+        if problem is not None:
+            raise CannotRun(*problem)
 
     def _prepare(self) -> None:
         if self._credentials is not None and edge_whitespace(self._credentials):

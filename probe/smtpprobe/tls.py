@@ -7,6 +7,7 @@ import functools
 import ipaddress
 import os
 import ssl
+import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -156,6 +157,22 @@ def context(options: TlsOptions) -> ssl.SSLContext | Unusable:
             return Unusable("the CA of spec.tls.caRef holds no PEM certificate")
         except OSError as error:
             return Unusable(f"the CA of spec.tls.caRef cannot be read: {error.strerror}")
+    return made
+
+
+def older(min_version: str) -> ssl.SSLContext:
+    """Return a context for what lies below the request's least version; it verifies nothing, nothing is said in it."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    made.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    made.set_ciphers("DEFAULT:@SECLEVEL=0")
+    if min_version == "1.3":
+        made.maximum_version = ssl.TLSVersion.TLSv1_2
+        return made
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # naming the old version is the experiment
+        made.maximum_version = ssl.TLSVersion.TLSv1_1
     return made
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import asking
 import msgspec
 import pytest
 import yaml
@@ -25,18 +26,8 @@ OWN = "RCPT TO:<postmaster@corp.test>"
 RELAY = "@hello\n< MAIL\n> 250 ok\n< RCPT\n> 554 5.7.1 <postmaster@other.example.org>: Relay access denied\n"
 
 
-def request(port: int, mode: Mode, depth: Depth = Depth.TLS, **changes: Any) -> ProbeRequest:
-    made = ProbeRequest(
-        host="localhost",
-        port=port,
-        mode=mode,
-        depth=depth,
-        helo_name="probe.example.com",
-        tls=TlsOptions(ca_file=pki().ca_file),
-        envelope=Envelope(mail_from="noreply@shop.example.com", rcpt_to=("postmaster@other.example.org",)),
-        timeout_seconds=20,
-    )
-    return msgspec.structs.replace(made, **changes)
+def request(port: int, mode: Mode, depth: Depth = Depth.TLS, **changes: object) -> ProbeRequest:
+    return asking.request(port, mode, depth, **changes)
 
 
 def run(made: ProbeRequest) -> ProbeResult:

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 
+import asking
 import msgspec
 import pytest
 from certificates import pki
@@ -24,18 +25,7 @@ ALL_MODES = pytest.mark.parametrize("mode", [Mode.PLAIN, Mode.STARTTLS, Mode.SMT
 
 
 def request(port: int, mode: Mode, depth: Depth = Depth.ENVELOPE, **changes: object) -> ProbeRequest:
-    made = ProbeRequest(
-        host="localhost",
-        port=port,
-        mode=mode,
-        depth=depth,
-        helo_name="probe.example.com",
-        allow_plaintext_auth=True,
-        tls=TlsOptions(ca_file=pki().ca_file),
-        envelope=Envelope(mail_from="noreply@shop.example.com", rcpt_to=("postmaster@other.example.org",)),
-        timeout_seconds=20,
-    )
-    return msgspec.structs.replace(made, **changes)
+    return asking.request(port, mode, depth, **({"allow_plaintext_auth": True} | changes))
 
 
 def run(made: ProbeRequest, password: str | None = PASSWORD) -> ProbeResult:
