@@ -203,9 +203,11 @@ def _address_again(found: Fault, one: Experiment) -> _Settled:
         return None
     told = found._replace(detail="; ".join(part for part in (found.detail, one.showed) if part))
     if one.answer == settling.ACCEPTED:
-        # What was refused was the pod's first seconds: too little to call its address, or anybody, at fault.
-        verdict = found.verdict
-        told = told._replace(verdict=replace(verdict, confidence=min(verdict.confidence, _PASSING)))
+        # What was refused was the address of the pod's first seconds: too little to be sure of.
+        was, address = found.verdict, Reason.EGRESS_IP_NOT_AUTHORIZED
+        first = () if was.reason is address else (Alternative(reason=was.reason, confidence=was.confidence),)
+        others = (*first, *(other for other in was.alternatives if other.reason is not address))
+        told = told._replace(verdict=replace(_shared(was, address, _PASSING, others), rule=settling.RULE_FLAPPED))
     return told, False
 
 

@@ -13,6 +13,7 @@ from smtpprobe.vocabulary import Reason, Stage
 SECONDS = 5.0
 NETWORK_AGAIN, ADDRESS_AGAIN = "network-again", "address-again"
 WORKED, SAME, ACCEPTED, MOVED, REFUSED, OTHER = "worked", "same", "accepted", "moved", "refused", "other"
+RULE_FLAPPED = f"experiment:{ADDRESS_AGAIN}"
 # What a resolver or the kernel says at once where there is no way out; silence outlasts these seconds anyhow.
 _NO_NETWORK = frozenset(
     f"transport:{fact}" for fact in ("dns-servfail", "dns-error", "connect-refused", "connect-prohibited")

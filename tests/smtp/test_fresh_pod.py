@@ -12,6 +12,7 @@ import pytest
 from certificates import pki
 from hostile import Hostile
 
+from smtpprobe.advice import AdviceFacts, advise
 from smtpprobe.memory import experiments_after, known_for
 from smtpprobe.model import ProbeRequest, ProbeResult
 from smtpprobe.session import probe
@@ -48,11 +49,13 @@ def taken_at(address: str) -> str:
 def test_what_passes_is_not_held_against_the_address() -> None:
     """Refused from one address and taken from another seconds later: EgressAuthorized is Unknown, and the flap is said."""
     with Hostile([refused_at("192.0.2.1"), taken_at("192.0.2.7")], "plain") as server:
-        result = run(request(server.port))
+        made = request(server.port)
+        result = run(made)
     assert (result.outcome, result.stage) == (Outcome.FAILED, "rcpt")
     assert (result.egress.status, result.egress.reason) == ("Unknown", "Transient")
     assert result.verdict is not None
     assert (result.verdict.reason, result.verdict.confidence) == ("EgressIPNotAuthorized", 0.5)
+    assert "leave from another address" in advise(result.verdict.reason, AdviceFacts.of(made, result)).text
     assert Note.EGRESS_FLAPPED in result.notes
     assert ("address-again", "accepted") in told(result)
     assert "after the start the same is not refused" in result.message
