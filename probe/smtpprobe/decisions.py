@@ -207,7 +207,8 @@ def _address_again(found: Fault, one: Experiment) -> _Settled:
         was, address = found.verdict, Reason.EGRESS_IP_NOT_AUTHORIZED
         first = () if was.reason is address else (Alternative(reason=was.reason, confidence=was.confidence),)
         others = (*first, *(other for other in was.alternatives if other.reason is not address))
-        told = told._replace(verdict=replace(_shared(was, address, _PASSING, others), rule=settling.RULE_FLAPPED))
+        decided = replace(_shared(was, address, _PASSING, others), rule=settling.RULE_FLAPPED)
+        return told._replace(verdict=decided), True
     return told, False
 
 

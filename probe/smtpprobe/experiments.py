@@ -60,9 +60,11 @@ class Lab:
 
     async def inside(self, talk: Dialogue, scene: Scene, found: Fault, question: Question) -> Fault:
         """Ask what can be asked on the session's own connection, before it says goodbye."""
-        name = decisions.LOCAL_RECIPIENT
-        if name not in decisions.wanted(found, scene) or not self._askable(question):
+        name, wanted = decisions.LOCAL_RECIPIENT, decisions.wanted(found, scene)
+        if name not in wanted or not self._askable(question):
             return found
+        if decisions.ADDRESS_AGAIN in wanted and self._remembered(decisions.ADDRESS_AGAIN, found, question) is None:
+            return found  # both may be refused, which is one too many: this one is for the next run
         known = self._remembered(name, found, question)
         return self._take(found, known or await self._recipient(talk, question), question)
 
@@ -130,7 +132,7 @@ class Lab:
             case decisions.CERTIFICATE:
                 return _said(name, question.chain, "listed") if question.chain else None
             case _:
-                askable = self._askable(question) and (self._refusable(question) or not self.made)
+                askable = self._askable(question) and (not self.made or self._refusable(question))
                 return await self._recipient_anew(question) if askable else None
 
     async def _walk(self, question: Question, stop: Stage) -> Stages | str:

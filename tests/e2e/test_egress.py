@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import condition
+from hands import leaving_as, node_of
+from k8s import eventually
 from shop import Shop
 
 ENVELOPE = {"from": "app@corp.test", "to": ["postmaster@outside.test"]}
+HOSTNAME, WRONG = "kubernetes.io/hostname", "10.200.0.99"
 ECHOES = {"relay": False, "exim": True, "opensmtpd": True}
 
 
@@ -50,6 +54,26 @@ def test_a_fresh_pod_that_is_refused_asks_again(pinned: Shop, service: str) -> N
     assert kept["address-again"]["answer"] == "refused"
     assert "5 s after the start it is refused again" in kept["address-again"]["showed"]
     assert "address-again" not in str(pinned.judged(f"{service}-node-a"))
+
+
+def test_the_address_of_the_first_seconds_is_not_blamed(make_shop: Callable[[], Shop]) -> None:
+    """A pod whose egress rule comes late is refused and then not: no word against its address, and the next run passes."""
+    shop = make_shop()
+    assert shop.facts.mail
+    exim, log = shop.facts.mail.services["exim"], Path(shop.facts.mail.logs["exim"])
+    node, before = node_of(shop.facts, "node-a"), log.stat().st_size
+    with leaving_as(node, WRONG, exim.address):
+        shop.probe("late", "exim", "plain", envelope=ENVELOPE, location={"nodeSelector": {HOSTNAME: node.name}})
+        eventually(lambda: f"[{WRONG}]".encode() in log.read_bytes()[before:], within=60, pause=0.1)
+    status = shop.judged("late")
+    assert _facts(status, "Ready") == ("False", "EgressIPNotAuthorized")
+    assert _facts(status, "EgressAuthorized") == ("Unknown", "Transient")
+    assert "leave from another address" in status["advice"]["text"]
+    assert "EgressFlapped" in status["locations"][0]["evidence"]["notes"]
+    passed = shop.run_now("late", "again")
+    assert _facts(passed, "Ready") == ("True", "Succeeded")
+    assert _facts(passed, "EgressAuthorized") == ("True", "RelayAcceptedNoControl")
+    assert {seen["ip"] for seen in passed["egress"]["addresses"]} == {WRONG, node.address}
 
 
 def test_refusal_that_names_no_cause_claims_none(pinned: Shop) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cluster_facts import Facts, Node
@@ -16,6 +18,20 @@ OPERATOR = "app.kubernetes.io/name=smtpprobe-operator"
 def node_of(facts: Facts, name: str) -> Node:
     """One node by its name."""
     return next(node for node in facts.nodes if node.name == name)
+
+
+@contextmanager
+def leaving_as(node: Node, address: str, destination: str) -> Iterator[None]:
+    """While this lasts, new connections of the node's pods to a server leave from another address of the node."""
+    rule = ["POSTROUTING", "-s", node.pods, "-d", destination, "-j", "SNAT", "--to-source", address]
+    enter = ["nsenter", f"--net=/run/netns/{node.name}"]
+    subprocess.run([*enter, "ip", "address", "add", f"{address}/24", "dev", "eth0"], check=True)
+    subprocess.run([*enter, "iptables", "-w", "-t", "nat", "-I", *rule], check=True)
+    try:
+        yield
+    finally:
+        # The address stays: connections that it has begun go on.
+        subprocess.run([*enter, "iptables", "-w", "-t", "nat", "-D", *rule], check=True)
 
 
 def ctr(node: Node, *arguments: str) -> str:
