@@ -125,14 +125,17 @@ async def _pause(seconds: float, stop: asyncio.Event | None) -> None:
 async def _look_at_all(
     request: ProbeRequest, on_port: PortSink | None, stop: asyncio.Event | None, end: float
 ) -> list[Seen]:
-    """Look at every usual port, two at a time, in the order of the table, until ``end`` (the loop's clock)."""
+    """Look at every usual port, two at a time, in the order of the table, until ``end`` (the loop's clock).
+
+    At one at least: a look that is told to end says so in its result.
+    """
     loop = asyncio.get_running_loop()
     known = await resolve(request.host, discovery.PORTS[0], plan.limits(request.timeout_seconds).dns)
     ports = deque(discovery.PORTS if not isinstance(known, NotResolved) else discovery.PORTS[:1])
     seen: list[Seen] = []
 
     async def worker() -> None:
-        while ports and not (stop is not None and stop.is_set()):
+        while ports and not (seen and stop is not None and stop.is_set()):
             seconds = discovery.share(end - loop.time(), len(ports))
             port = ports.popleft()
             lines: list[TranscriptLine] = []

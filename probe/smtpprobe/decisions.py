@@ -175,9 +175,13 @@ def _old_tls(found: Fault, one: Experiment) -> _Settled:
     return told, False
 
 
+def _told(found: Fault, one: Experiment) -> Fault:
+    return found._replace(detail="; ".join(part for part in (found.detail, one.showed) if part))
+
+
 def _local_recipient(found: Fault, one: Experiment) -> _Settled:
     verdict = found.verdict
-    told = found._replace(detail="; ".join(part for part in (found.detail, one.showed) if part))
+    told = _told(found, one)
     if one.answer in {"accepted", "known"}:
         if verdict.reason is not Reason.RELAY_DENIED or verdict.confidence < SURE_OF_RELAY:
             # Words about our address: that postmaster is reached proves no more, as many servers exempt it. Words that
@@ -201,7 +205,7 @@ def _local_recipient(found: Fault, one: Experiment) -> _Settled:
 def _address_again(found: Fault, one: Experiment) -> _Settled:
     if one.answer not in {settling.ACCEPTED, settling.MOVED}:
         return None
-    told = found._replace(detail="; ".join(part for part in (found.detail, one.showed) if part))
+    told = _told(found, one)
     if one.answer == settling.ACCEPTED:
         # What was refused was the address of the pod's first seconds: too little to be sure of.
         was, address = found.verdict, Reason.EGRESS_IP_NOT_AUTHORIZED
@@ -213,7 +217,7 @@ def _address_again(found: Fault, one: Experiment) -> _Settled:
 
 
 def _username_variant(found: Fault, one: Experiment) -> _Settled:
-    told = found._replace(detail="; ".join(part for part in (found.detail, one.showed) if part))
+    told = _told(found, one)
     if one.answer == "accepted":
         return told._replace(verdict=Verdict(reason=Reason.USERNAME_FORMAT, rule=RULE_USERNAME)), True
     if one.answer == "refused":

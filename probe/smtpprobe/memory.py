@@ -15,10 +15,14 @@ from smtpprobe.vocabulary import Outcome
 KEPT_EXPERIMENTS = 8
 REFUSALS_THAT_PAUSE = 2  # logins in a row (design §9)
 CERTIFICATE, USERNAME_VARIANT = "certificate", "username-variant"
-# One needs no connection, the other is remembered with the login (``VariantRecord``).
-_NOT_KEPT = frozenset({CERTIFICATE, USERNAME_VARIANT})
-# Of these only what the server or the path is like: each pod has first seconds of its own.
-_KEPT_ANSWER = {settling.ADDRESS_AGAIN: settling.REFUSED, settling.NETWORK_AGAIN: settling.SAME}
+# The one answer that is kept, of experiments with answers that are not: a certificate needs no connection, a variant is
+# remembered with the login (``VariantRecord``), and each pod has first seconds of its own.
+_KEPT_ANSWER = {
+    CERTIFICATE: None,
+    USERNAME_VARIANT: None,
+    settling.ADDRESS_AGAIN: settling.REFUSED,
+    settling.NETWORK_AGAIN: settling.SAME,
+}
 
 
 class ExperimentRecord(Experiment, frozen=True, kw_only=True):
@@ -47,10 +51,7 @@ def experiments_after(
     new = [
         ExperimentRecord(**asdict(one) | {"since": at, "spec_digest": digest})
         for one in result.experiments
-        if one.answer
-        and one.since is None
-        and one.name not in _NOT_KEPT
-        and _KEPT_ANSWER.get(one.name, one.answer) == one.answer
+        if one.answer and one.since is None and _KEPT_ANSWER.get(one.name, one.answer) == one.answer
     ]
     fresh = [one for one in new if (one.name, one.reason, one.server) not in asked]
     return (*fresh, *kept)[:KEPT_EXPERIMENTS]

@@ -137,8 +137,7 @@ class Redactor:
     def lines(self, lines: Iterable[str], stage: Stage) -> tuple[tuple[str, ...], bool]:
         """Return a reply's sanitized lines; all are withheld where only the joined lines show the credentials."""
         given = tuple(lines)
-        # All at once first, as no reply but a hostile one shows any; no encoding of a secret reaches over a line feed
-        # that would not be found over nothing.
+        # All at once first, as hardly any reply shows them: what a line shows, the lines over line feeds show as well.
         shown = (False,) * len(given)
         if self._shows("\n".join(given)):
             shown = tuple(self._shows(line) for line in given)

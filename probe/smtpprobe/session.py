@@ -114,7 +114,6 @@ class Session:
         self._fault_stage: Stage | None = None
         self._cannot_run: CannotRun | None = None
         self._network: tuple[Experiment, ...] = ()
-        self._warm: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Walk the plan, say goodbye, close, and try what a fault has left open."""
@@ -269,7 +268,7 @@ class Session:
     def _warm_up(self) -> None:
         """Import what the certificates' facts need, once the last packet is out: the import would hold up others."""
         if self._at.seen.chain:
-            self._warm = beside(tls.warm_up)
+            beside(tls.warm_up)
 
     def _judge(self, end: Heard | Fault) -> None:
         """Take back a pass where the server gave one reply more than it was sent commands: which one was the answer?"""

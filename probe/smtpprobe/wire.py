@@ -23,9 +23,8 @@ _PAUSE_BYTES = 256 * 1024
 _TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
 # The rest of a banner that comes where TLS was expected is waited for as long as this.
 _BANNER_REST = 1.0
-# ssl.SSLSocket's own constant: what one read may return at most.
-_READ = 64 * 1024
-_RECORD = 16 * 1024  # the longest there is (RFC 8446 section 5.1)
+# What one read may return at most, of the socket and of TLS: the longest record there is (RFC 8446 §5.1).
+_READ, _RECORD = 64 * 1024, 16 * 1024
 
 
 class Limit(NamedTuple):

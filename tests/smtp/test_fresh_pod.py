@@ -14,9 +14,9 @@ from hostile import Hostile
 
 from smtpprobe.advice import AdviceFacts, advise
 from smtpprobe.memory import experiments_after, known_for
-from smtpprobe.model import Experiment, ProbeRequest, ProbeResult
+from smtpprobe.model import Experiment, PortFinding, ProbeRequest, ProbeResult
 from smtpprobe.session import probe
-from smtpprobe.vocabulary import Depth, Mode, Note, Outcome
+from smtpprobe.vocabulary import Depth, Mode, Note, Outcome, Reason
 
 AT = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
 SETTLING = 0.7
@@ -28,6 +28,10 @@ RELAY = "> 554 5.7.1 <postmaster@other.example.org>: Relay access denied\n"
 
 def request(port: int, mode: Mode = Mode.PLAIN, **changes: object) -> ProbeRequest:
     return asking.request(port, mode, **({"settling_seconds": SETTLING} | changes))
+
+
+def nowhere(**changes: object) -> ProbeRequest:
+    return request(0, Mode.AUTO, host="127.0.0.99", depth=Depth.TLS, envelope=None, **changes)
 
 
 def run(made: ProbeRequest) -> ProbeResult:
@@ -184,8 +188,31 @@ def test_a_port_that_stays_closed() -> None:
 
 def test_discovery_waits_for_a_network() -> None:
     """Mode auto without a port looks once more where it reached nothing at all."""
-    result = run(request(0, Mode.AUTO, host="127.0.0.99", depth=Depth.TLS, envelope=None))
+    twice: list[PortFinding] = []
+    result = asyncio.run(probe(nowhere(), None, on_port=twice.append))
     assert result.outcome is Outcome.FAILED
     assert (result.finished_at - result.started_at).total_seconds() >= SETTLING * 0.9
-    at_once = run(request(0, Mode.AUTO, host="127.0.0.99", depth=Depth.TLS, envelope=None, settling_seconds=0.0))
-    assert (at_once.finished_at - at_once.started_at).total_seconds() < SETTLING
+    once: list[PortFinding] = []
+    asyncio.run(probe(nowhere(settling_seconds=0.0), None, on_port=once.append))
+    assert (len(twice), len(once)) == (12, 6)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_discovery_is_told_to_end(begun: bool) -> None:
+    """SIGTERM before the first look, or while mode auto waits for a network: an Error that says so, in a line."""
+
+    async def told_to_end() -> ProbeResult:
+        stop, looked = asyncio.Event(), list[PortFinding]()
+
+        def look(finding: PortFinding) -> None:
+            looked.append(finding)
+            if len(looked) == 6:
+                stop.set()
+
+        if not begun:
+            stop.set()
+        return await probe(nowhere(), None, on_port=look, stop=stop)
+
+    result = asyncio.run(told_to_end())
+    assert (result.outcome, result.verdict and result.verdict.reason) == (Outcome.ERROR, Reason.DEADLINE_EXCEEDED)
+    assert "told to end (SIGTERM)" in result.message
