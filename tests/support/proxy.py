@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -124,12 +125,26 @@ class Proxy:
             return web.Response(status=500)
         return answer
 
-    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
+    @asynccontextmanager
+    async def _answer(self, request: web.Request, *dropped: str, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask the API server the same, without some headers.
+
+        Cancelled while its TLS connection is made, aiohttp (3.14) leaves the socket open: so that is waited for.
+        """
         assert self._session
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
-        async with self._session.request(
-            request.method, f"{self.upstream}{request.path_qs}", data=body or None, headers=headers
-        ) as answer:
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP | set(dropped)}
+        url = f"{self.upstream}{request.path_qs}"
+        asking = asyncio.ensure_future(self._session.request(request.method, url, headers=headers, **more))
+        try:
+            answer = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            (await asking).close()
+            raise
+        async with answer:
+            yield answer
+
+    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
+        async with self._answer(request, data=body or None) as answer:
             data = await answer.read()
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP | {"date"}}
             if encoding := answer.headers.get("Content-Encoding"):
@@ -143,14 +158,9 @@ class Proxy:
             return web.Response(status=503)
         task = asyncio.current_task()
         assert task
-        assert self._session
         self._watches.add(task)
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP | {"accept-encoding"}}
         try:
-            timeout = aiohttp.ClientTimeout(total=None)
-            async with self._session.get(
-                f"{self.upstream}{request.path_qs}", headers=headers, timeout=timeout
-            ) as answer:
+            async with self._answer(request, "accept-encoding", timeout=aiohttp.ClientTimeout(total=None)) as answer:
                 stream = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
                 await stream.prepare(request)
                 async for chunk in answer.content.iter_any():
