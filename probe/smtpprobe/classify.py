@@ -79,6 +79,7 @@ _NO_FACTS = SessionFacts()
 _NOT_UNDER_TLS = frozenset({Reason.TLS_REQUIRED, Reason.TLS_NOT_OFFERED, Reason.WRONG_TLS_MODE})
 _NOT_BEHIND_LOGIN = frozenset({Reason.AUTH_REQUIRED, Reason.AUTH_NOT_OFFERED, Reason.BAD_CREDENTIALS})
 _BEHIND_LOGIN = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT})
+_NOBODY_SPEAKS = frozenset({Stage.DNS, Stage.CONNECT, Stage.TLS})
 _CONTRADICTED = 0.5
 _CODELESS = 0.6
 _UNKNOWN = Verdict(reason=Reason.UNKNOWN, confidence=0.0, rule="unknown")
@@ -98,7 +99,7 @@ def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verd
     found = _first(sorted((*(holding & places.keys()), *wordless)), places, normal, facts)
     if found is not None:
         return _settled(_verdict(found), stage, facts)
-    if not normal.code and not normal.enhanced:
+    if not normal.code and not normal.enhanced and stage not in _NOBODY_SPEAKS:
         # A library may have dropped the code: the words of a server are tried without it, and believed less.
         coded = [
             n for n in sorted(places) if book.rules[n].codes and _holds(book.rules[n], stage, normal, codeless=True)

@@ -14,12 +14,12 @@ from smtpprobe import egress
 from smtpprobe.unwrap import unwrap
 
 MAX_CHARS = 4096
-_CODE = re.compile(r"([2-5]\d\d)(?:[ \-]|$)")
+_CODE = re.compile(r"([2-4][0-5]\d|5\d\d)(?:[ \-]|$)")
 # A code apart from its reply: "SMTP Error (535): ...", "... SMTP code: 550", "responseCode: 535"
 _CODE_APART = re.compile(
     r"(?:\bsmtp|code|error|status|reply|said|failed|exception)[ :=\"'(\[]{0,4}([45][0-5]\d)\b(?!\.\d)", re.IGNORECASE
 )
-_ENHANCED = re.compile(r"(?<![\d.:])#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
+_ENHANCED = re.compile(r"(?<![\d.:/])#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
 _LINE_CODE = re.compile(r"(?<!\S)[2-5][0-5]\d(?:-(?=\S)|[ \-](?=#?[245]\.\d{1,3}\.\d))")
 _IPV4 = re.compile(r"(?<![\d.\w-])(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)")
 _IPV6 = re.compile(r"(?<![\w:.])([0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?![\w:])")
@@ -126,6 +126,8 @@ def _address(text: str) -> str | None:
 
 def _angle(found: re.Match[str]) -> str:
     inner = found.group(1)
+    if " " in inner.strip() and "@" not in inner:  # a program's words, such as Ruby's #<EOFError: end of file reached>
+        return inner
     quoted = _IPV4.search(inner) or _IPV6.search(inner)
     return "<ipaddr>" if quoted and _address(quoted.group(1)) else "<>"
 

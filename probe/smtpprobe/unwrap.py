@@ -76,7 +76,7 @@ _DIGITS: Final = {
     "Nine": "9",
 }
 _TUPLE: Final = _Pattern(rf"({_CODE}), ?u?b?['\"]")
-_LOGGED: Final = _Pattern(r"; from=<[^<>]{0,320}>(?: to=<| proto=).*| ?\(in reply to [^()]{1,60}\)", re.DOTALL)
+_LOGGED: Final = _Pattern(r"; from=<[^<>]{0,320}>,?(?: to=<| proto=).*| ?\(in reply to [^()]{1,60}\)", re.DOTALL)
 _STAGE_WORDS: Final = {
     Stage.DOT: "after end of data|end of data|smtpdataerror|data end command|message failed:",
     Stage.RCPT: "reply to rcpt to|after rcpt to|smtprecipientsrefused|recipients were rejected|rcpt failed|rcpt from",
