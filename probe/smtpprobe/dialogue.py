@@ -1,6 +1,10 @@
-"""One SMTP conversation: a line out, a whole reply in, each within its limit; what is kept of it is safe to show."""
+"""One SMTP conversation: a line out, a whole reply in, each within its limit; what is kept of it is safe to show.
+
+What goes out next goes first: what a reply leaves for later is done when the server is waited for (``Wire.later``).
+"""
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,17 +28,36 @@ _CRLF_NUL = re.compile(rb"[\r\n\0]")
 LineSink = Callable[[TranscriptLine], None]
 
 
-class Heard(NamedTuple):
-    """A reply in its forms: ``reply`` may be stored; ``text`` is whole and only for reading, never stored."""
-
-    raw: RawReply
+class _Forms(NamedTuple):
     reply: Reply
     text: str
 
+
+class Heard:
+    """A reply in its forms, made when first asked for."""
+
+    def __init__(self, raw: RawReply, make: Callable[[RawReply], _Forms]) -> None:
+        self.raw = raw
+        self.code = raw.code
+        self._make = make
+
+    @functools.cached_property
+    def _forms(self) -> _Forms:
+        return self._make(self.raw)
+
     @property
-    def code(self) -> int:
-        """The basic code."""
-        return self.raw.code
+    def reply(self) -> Reply:
+        """The form that may be stored."""
+        return self._forms.reply
+
+    @property
+    def text(self) -> str:
+        """The whole reply, only for reading, never stored."""
+        return self._forms.text
+
+    def keep(self) -> None:
+        """Make the forms, and tell of the reply, if that has not been done."""
+        _ = self._forms
 
     @property
     def kept(self) -> RawReply:
@@ -77,24 +100,20 @@ class Dialogue:
         *,
         shown: str | None = None,
         behind: bytes = b"",
-        meanwhile: Callable[[], object] | None = None,
     ) -> Heard | Fault:
         """Say one line and hear its reply; ``shown`` replaces the line in the transcript.
 
-        ``behind`` is a second command sent with it (RFC 2920), whose reply is to be heard by ``hear``; ``meanwhile`` is
-        done while the server thinks, before its reply is read. Raises ValueError for a line that holds CR, LF or NUL:
-        values are checked long before, this is the last wall.
+        ``behind`` is a second command sent with it (RFC 2920), whose reply is to be heard by ``hear``. Raises
+        ValueError for a line that holds CR, LF or NUL: values are checked long before, this is the last wall.
         """
         if _CRLF_NUL.search(line + behind):
             raise ValueError("a command holds CR, LF or NUL")
         if self.unread():
             return self._unsolicited(stage)
         self.wire.send(line + b"\r\n" + (behind + b"\r\n" if behind else b""))
-        self._show("C", sanitize(line)[0] if shown is None else shown)
+        self._say(sanitize(line)[0] if shown is None else shown)
         if behind:
-            self._show("C", sanitize(behind)[0])
-        if meanwhile is not None:
-            meanwhile()
+            self._say(sanitize(behind)[0])
         return await self.hear(stage, limit)
 
     async def deliver(self, message: "Message", limit: Limit) -> Heard | Fault:
@@ -104,9 +123,9 @@ class Dialogue:
         """
         if self.unread():
             return self._unsolicited(Stage.DOT)
-        self._show("C", f"[the test message, run {message.run}]")
-        self._show("C", ".")
         self.wire.send(message.on_the_wire())
+        self._say(f"[the test message, run {message.run}]")
+        self._say(".")
         heard = await self.hear(Stage.DOT, limit)
         return faults.unanswered_message(heard) if isinstance(heard, Fault) else heard
 
@@ -159,6 +178,13 @@ class Dialogue:
         return what
 
     def _heard(self, raw: RawReply, stage: Stage) -> Heard:
+        if raw.code == 421:
+            self.alive = False
+        heard = Heard(raw, functools.partial(self._keep, stage, self._now()))
+        self.wire.later(heard.keep)
+        return heard
+
+    def _keep(self, stage: Stage, at: float, raw: RawReply) -> _Forms:
         self.notes |= raw.notes
         texts: list[str] = []
         for line in raw.lines:
@@ -171,12 +197,10 @@ class Dialogue:
         if raw.code == 334:  # a challenge is part of the login: shown nowhere (design §9)
             safe = ("[challenge]",) * len(texts)
         last = len(texts) - 1
-        for at, shown in enumerate(safe):
-            self._show("S", f"{raw.code}{' ' if at == last else '-'}{shown}")
-        if raw.code == 421:
-            self.alive = False
-        text = "\n".join(f"{raw.code}{' ' if at == last else '-'}{one}" for at, one in enumerate(texts))
-        return Heard(raw, self._stored(raw.code, safe, stage), text)
+        for index, shown in enumerate(safe):
+            self._show("S", f"{raw.code}{' ' if index == last else '-'}{shown}", at)
+        text = "\n".join(f"{raw.code}{' ' if index == last else '-'}{one}" for index, one in enumerate(texts))
+        return _Forms(self._stored(raw.code, safe, stage), text)
 
     def _stored(self, code: int, safe: tuple[str, ...], stage: Stage) -> Reply:
         match = None if stage in {Stage.GREETING, Stage.EHLO} else _ENHANCED.match(safe[0])
@@ -188,7 +212,13 @@ class Dialogue:
         lines = tuple(clip(line.removeprefix(enhanced).lstrip()) for line in safe)
         return Reply(code=code, enhanced=enhanced, lines=lines)
 
-    def _show(self, who: str, text: str) -> None:
+    def _say(self, text: str) -> None:
         if self._on_line is not None:
-            at = round((asyncio.get_running_loop().time() - self._began) * 1000)
-            self._on_line(TranscriptLine(who=who, at_ms=at, text=text))
+            self.wire.later(functools.partial(self._show, "C", text, self._now()))
+
+    def _show(self, who: str, text: str, at: float) -> None:
+        if self._on_line is not None:
+            self._on_line(TranscriptLine(who=who, at_ms=round((at - self._began) * 1000), text=text))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -42,10 +42,7 @@ async def _run(request: ProbeRequest) -> ProbeResult:
     if isinstance(found, credentials.Problem):
         return _cannot_run(found.reason, found.message)
     log = _Log()
-    try:
-        return await probe(request, found, on_stage=log.stage, on_line=log.line, stop=stop)
-    finally:
-        log.print()
+    return await probe(request, found, on_stage=log.stage, on_line=log.line, stop=stop)
 
 
 def _cannot_run(reason: Reason, sentence: str) -> ProbeResult:
@@ -55,26 +52,18 @@ def _cannot_run(reason: Reason, sentence: str) -> ProbeResult:
 
 
 class _Log:
-    """Collect the lines of a stage and print them with it, when the session next waits: the next command goes first."""
+    """Collect the lines of a stage and print them with it."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._ended: list[tuple[StageResult, list[str]]] = []
 
     def line(self, line: TranscriptLine) -> None:
         self._lines.append(f"{line.at_ms} {line.who}: {line.text}")
 
     def stage(self, entry: StageResult) -> None:
-        self._ended.append((entry, self._lines))
-        self._lines = []
-        asyncio.get_running_loop().call_soon(self.print)
-
-    def print(self) -> None:
-        ended, self._ended = self._ended, []
-        for entry, lines in ended:
-            raw = msgspec.to_builtins(entry)
-            raw.pop("reply", None)
-            if "recipient" in raw:
-                raw["recipient"] = shorten_local_parts(raw["recipient"])
-            said = [shorten_local_parts(line) for line in lines]
-            print(codec.ascii_json(raw | {"said": said}).decode("ascii"), flush=True)
+        raw = msgspec.to_builtins(entry)
+        raw.pop("reply", None)
+        if "recipient" in raw:
+            raw["recipient"] = shorten_local_parts(raw["recipient"])
+        said, self._lines = [shorten_local_parts(line) for line in self._lines], []
+        print(codec.ascii_json(raw | {"said": said}).decode("ascii"), flush=True)

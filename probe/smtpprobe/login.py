@@ -65,8 +65,8 @@ class Login:
         if line.count(b" ") > 1:
             shown += f" {_HIDDEN}"
         while True:
-            learn = functools.partial(redactor.learn, line)
-            heard = await talk.ask(line, Stage.AUTH, limit(), shown=shown, meanwhile=learn)
+            talk.wire.later(functools.partial(redactor.learn, line))
+            heard = await talk.ask(line, Stage.AUTH, limit(), shown=shown)
             if isinstance(heard, Fault):
                 return heard
             if heard.code != 334:

@@ -107,6 +107,7 @@ class Session:
         self._wants_login = request.credentials is not None or credentials is not None
         self._plan = self._steps()
         self._stages: list[StageResult] = []
+        self._walked = 0
         self._on_line = on_line
         self._following: FollowUp | None = None
         self._exchangers: dict[str, tuple[str, ...]] = {}
@@ -124,11 +125,13 @@ class Session:
                 more = step.stage is Stage.RCPT and 0 < len(self._refused) < REFUSED_RECIPIENTS
                 if self._fault is not None and not (self._at.alive and more):
                     break
-                began = self._loop.time()
+                began, self._walked = self._loop.time(), at + 1
                 end = await self._at.run(step, recipient)
                 if isinstance(end, Fault) and step.stage in {Stage.DNS, Stage.CONNECT}:
                     end = await self._once_settled(step, end)
-                self._record(step, recipient, end, began, at)
+                self._later(functools.partial(self._record, step, recipient, end, self._loop.time() - began, at))
+                if isinstance(end, Fault):
+                    self._catch_up()
                 self._adapt(step)
             if self._at.alive and self._fault_stage is Stage.RCPT:
                 await self._follow(inside=True)
@@ -144,6 +147,7 @@ class Session:
 
     def stopped(self) -> None:
         """Say that the run was told to end (SIGTERM)."""
+        self._catch_up()
         at = next((step.stage for step, _ in self._plan[len(self._stages) :]), Stage.QUIT)
         told = f"the probe was told to end (SIGTERM) in stage {at}"
         if at is Stage.DOT:
@@ -197,14 +201,24 @@ class Session:
         failed = (known for known in self._stages if known.outcome is StageOutcome.FAILED)
         return tuple(known.recipient for known in failed if known.stage is Stage.RCPT and known.recipient)
 
-    def _record(self, step: Step, recipient: str | None, end: Done | Fault, began: float, at: int) -> None:
+    def _later(self, work: Callable[[], object]) -> None:
+        if self._at.wire is None:
+            work()
+        else:
+            self._at.wire.later(work)
+
+    def _catch_up(self) -> None:
+        if self._at.wire is not None:
+            self._at.wire.catch_up()
+
+    def _record(self, step: Step, recipient: str | None, end: Done | Fault, seconds: float, at: int) -> None:
         failed = isinstance(end, Fault)
         skipped = failed and step.stage is Stage.AUTH and self._login.facts.paused
         entry = StageResult(
             stage=step.stage,
             outcome=StageOutcome.SKIPPED if skipped else StageOutcome.FAILED if failed else StageOutcome.PASSED,
             after_tls=step.after_tls,
-            elapsed_ms=round((self._loop.time() - began) * 1000),
+            elapsed_ms=round(seconds * 1000),
             reply=end.reply,
             recipient=recipient,
             detail=end.detail or None,
@@ -234,7 +248,7 @@ class Session:
             self._on_stage(entry)
 
     async def _goodbye(self, talk: Dialogue) -> None:
-        said = {known.stage for known in self._stages}
+        said = {step.stage for step, _ in self._plan[: self._walked]}
         if Stage.GREETING not in said:
             return
         limit = functools.partial(self._clock.limit, "quit", self._clock.limits.quit)
@@ -243,14 +257,16 @@ class Session:
         behind = b"QUIT" if rset and offered(self._at.keywords, "PIPELINING") else b""
         began = self._loop.time()
         if rset:
-            meanwhile = self._warm_up if behind else None
-            self._judge(await talk.ask(b"RSET", Stage.QUIT, limit(), behind=behind, meanwhile=meanwhile))
+            if behind:
+                self._later(self._warm_up)
+            self._judge(await talk.ask(b"RSET", Stage.QUIT, limit(), behind=behind))
         if not self._at.alive:
             return
         if behind:
             end = await talk.hear(Stage.QUIT, limit())
         else:
-            end = await talk.ask(b"QUIT", Stage.QUIT, limit(), meanwhile=self._warm_up)
+            self._later(self._warm_up)
+            end = await talk.ask(b"QUIT", Stage.QUIT, limit())
         self._judge(end)
         if isinstance(end, Heard) and end.code != 221:
             more = await talk.hear(Stage.QUIT, limit())
@@ -272,6 +288,7 @@ class Session:
 
     def _judge(self, end: Heard | Fault) -> None:
         """Take back a pass where the server gave one reply more than it was sent commands: which one was the answer?"""
+        self._catch_up()
         if not isinstance(end, Fault) or end.verdict.rule != faults.UNSOLICITED or self._fault is not None:
             return
         self._at.notes[Note.EARLY_DATA] = None

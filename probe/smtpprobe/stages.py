@@ -40,8 +40,13 @@ _ABOUT_ADDRESSES = {*_SENDERS, Reason.RECIPIENT_REJECTED, Reason.MAILBOX_UNAVAIL
 class Done(NamedTuple):
     """A stage that passed."""
 
-    reply: Reply | None = None
+    heard: Heard | None = None
     detail: str | None = None
+
+    @property
+    def reply(self) -> Reply | None:
+        """What was heard, in the form that may be stored."""
+        return self.heard.reply if self.heard is not None else None
 
 
 class CannotRun(Exception):  # noqa: N818 - it is no error of the program
@@ -202,17 +207,21 @@ class Stages:
             self.notes[Note.GREETING_SLOW] = None
         if isinstance(heard, Fault):
             return heard
-        self.banner = " ".join(heard.reply.lines)
-        if _STARRED.search(self.banner):
-            self.notes[Note.MIDDLEBOX_SUSPECTED] = None
+        self.talk.wire.later(functools.partial(self._read_banner, heard))
         if heard.code == 220:
-            return Done(heard.reply)
+            return Done(heard)
+        self.talk.wire.catch_up()
         if _NNTP.search(self.banner) and heard.code in {200, 201}:
             return fault(Reason.NOT_SMTP, "not-smtp", "this is a news server (NNTP)", reply=heard.reply)
         if heard.code < 400:
             detail = f"a greeting begins with 220, this one with {heard.code}"
             return fault(Reason.PROTOCOL_ERROR, "greeting-code", detail, reply=heard.reply)
         return self._refused(Stage.GREETING, heard)
+
+    def _read_banner(self, heard: Heard) -> None:
+        self.banner = " ".join(heard.reply.lines)
+        if _STARRED.search(self.banner):
+            self.notes[Note.MIDDLEBOX_SUSPECTED] = None
 
     async def _ehlo(self, step: Step) -> Done | Fault:
         name = self.request.helo_name.encode("ascii")
@@ -233,7 +242,7 @@ class Stages:
         else:
             self.features = Features(before_tls=keywords)
         self._feature_notes()
-        return Done(heard.reply)
+        return Done(heard)
 
     def _ehlo_refused(self, step: Step, heard: Heard) -> Fault:
         if _FTP.search(self.banner) and heard.code >= 500:
@@ -277,7 +286,7 @@ class Stages:
             self.talk.alive = False
             detail = f"bytes after the reply to STARTTLS and before TLS: '{faults.excerpt(extra)}'"
             return fault(Reason.STARTTLS_INJECTION, "bytes-after-starttls", detail, reply=heard.reply)
-        return Done(heard.reply)
+        return Done(heard)
 
     async def _handshake(self) -> Done | Fault:
         assert self._opening is not None and self.wire is not None  # noqa: S101, PT018 - the plan connects first
@@ -309,7 +318,7 @@ class Stages:
         if isinstance(end, Fault):
             return end
         if end.code == 235:
-            return Done(end.reply, self.login.choice)
+            return Done(end, self.login.choice)
         return self.login.refused_with(end.code, self._refused(Stage.AUTH, end))
 
     async def _command(self, line: str, stage: Stage, good: set[int]) -> Done | Fault:
@@ -322,9 +331,10 @@ class Stages:
             return self._refused(stage, heard)
         if heard.code == 252:
             self.notes[Note.RECIPIENT_UNVERIFIABLE] = None
-        return Done(heard.reply, f"Message-ID {self.mail.id}" if stage is Stage.DATA else None)
+        return Done(heard, f"Message-ID {self.mail.id}" if stage is Stage.DATA else None)
 
     def _refused(self, stage: Stage, heard: Heard) -> Fault:
+        self.talk.wire.catch_up()
         if heard.code < 400:
             detail = f"{heard.code} is no answer to this command"
             self.talk.alive = False

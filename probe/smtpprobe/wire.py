@@ -8,8 +8,11 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import socket
 import ssl
+from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -23,8 +26,9 @@ _PAUSE_BYTES = 256 * 1024
 _TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
 # The rest of a banner that comes where TLS was expected is waited for as long as this.
 _BANNER_REST = 1.0
-# What one read may return at most, of the socket and of TLS: the longest record there is (RFC 8446 §5.1).
-_READ, _RECORD = 64 * 1024, 16 * 1024
+# What one read may return at most, of the socket (the longest record there is, RFC 8446 §5.1) and of TLS: memory is
+# taken for all of it, and a reply is short.
+_READ, _PLAIN = 16 * 1024, 4 * 1024
 
 
 class Limit(NamedTuple):
@@ -79,33 +83,33 @@ _PROHIBITED = (Reason.CONNECT_PROHIBITED, "no way to this address from here", "t
 
 async def connect(address: Address, limit: Limit) -> "Wire | NotConnected":
     """Open TCP to one address."""
-    loop = asyncio.get_running_loop()
     try:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
         # Nagle's algorithm off: the EHLO behind a handshake would wait for an acknowledgement that the server delays,
         # 90 ms on a link of 50.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
-        return _not_connected(error)
+        return _not_connected(error.errno or 0)
     sock.setblocking(False)
+    number: int | None = sock.connect_ex(cast("tuple[str, int]", address.sockaddr))
+    wire = Wire(sock)  # while the SYN is on its way
     try:
-        async with asyncio.timeout_at(limit.deadline):
-            await loop.sock_connect(sock, cast("tuple[str, int]", address.sockaddr))
-    except OSError as error:
-        sock.close()
-        if isinstance(error, TimeoutError) and error.errno is None:
-            detail = f"no answer to SYN within {limit.words}"
-            return NotConnected(Reason.CONNECT_TIMEOUT, detail, "transport:connect-timeout")
-        # A RST that answers the SYN is ECONNREFUSED: this one came after TCP was accepted.
-        return Wire(None, Ended(Cut.RESET)) if error.errno == errno.ECONNRESET else _not_connected(error)
+        if number == errno.EINPROGRESS:
+            number = await wire.connected(limit.deadline)
     except asyncio.CancelledError:
-        sock.close()
+        wire.close()
         raise
-    return Wire(sock)
+    if number == 0:
+        return wire
+    wire.close()
+    if number is None:
+        detail = f"no answer to SYN within {limit.words}"
+        return NotConnected(Reason.CONNECT_TIMEOUT, detail, "transport:connect-timeout")
+    # A RST that answers the SYN is ECONNREFUSED: this one came after TCP was accepted.
+    return Wire(None, Ended(Cut.RESET)) if number == errno.ECONNRESET else _not_connected(number)
 
 
-def _not_connected(error: OSError) -> NotConnected:
-    number = error.errno or 0
+def _not_connected(number: int) -> NotConnected:
     reason, words, rule = _ERRNO.get(number, _PROHIBITED)
     return NotConnected(reason, f"{words} ({os.strerror(number)})", rule)
 
@@ -125,14 +129,16 @@ class Wire:
         self._news: asyncio.Future[bool] | None = None
         self._open = sock is not None  # False once reading or writing has failed
         self._reading = False
+        self._ready = select.poll()
+        self._later: deque[Callable[[], object]] = deque()
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.local: tuple[str, int] = ("", 0)
         if sock is not None:
+            self._ready.register(sock, select.POLLIN)
             with contextlib.suppress(OSError):
                 self.local = sock.getsockname()[:2]
-            self._watch()
 
     # -------------------------------------------------------------------------------------------------- bytes in, out
 
@@ -152,6 +158,16 @@ class Wire:
             self._ended = self._ended or Ended(Cut.TLS, error)
         self._flush()
 
+    async def connected(self, deadline: float) -> int | None:
+        """Wait until TCP is accepted; 0 or the kernel's error number, None where nothing came until ``deadline``."""
+        assert self._sock is not None  # noqa: S101 - there is one to connect
+        self._loop.add_writer(self._sock.fileno(), self._wake, True)
+        try:
+            came = await self._told(deadline)
+        finally:
+            self._loop.remove_writer(self._sock.fileno())
+        return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if came else None
+
     async def read(self, deadline: float) -> bytes | Ended:
         """Return the next bytes, or why there are none until ``deadline`` (the loop's clock)."""
         while True:
@@ -163,9 +179,18 @@ class Wire:
             if not await self._more(deadline):
                 return Ended(Cut.TIMEOUT)
 
+    def later(self, work: Callable[[], object]) -> None:
+        """Do this once nothing is left but to wait, or to close: the next packet goes first."""
+        self._later.append(work)
+
+    def catch_up(self) -> None:
+        """Do now what was left for later, in its order."""
+        while self._later:
+            self._later.popleft()()
+
     def look(self) -> None:
         """Fetch what the kernel holds, so that ``take`` returns all that has arrived."""
-        if self._reading:
+        if self._reading and self._ready.poll(0):
             self._readable()
 
     async def handshake(self, opening: "Opening", deadline: float) -> Handshake:
@@ -200,6 +225,7 @@ class Wire:
 
     def close(self) -> None:
         """End the connection: close_notify, FIN, and nothing left behind; what the server does not take is dropped."""
+        self.catch_up()
         if self._sock is None:
             return
         if self._tls is not None and self._ended is None:
@@ -222,7 +248,7 @@ class Wire:
         plain = bytearray()
         try:
             while len(plain) < _PAUSE_BYTES and (self._incoming.pending or self._tls.pending()):
-                data = self._tls.read(_RECORD)
+                data = self._tls.read(_PLAIN)
                 if not data:
                     self._ended = self._ended or Ended(Cut.CLOSED)
                     break
@@ -248,7 +274,12 @@ class Wire:
         return data
 
     async def _more(self, deadline: float) -> bool:
-        """Wait for news from the socket; False where none came until the deadline."""
+        """Wait for more from the server; False where nothing came until the deadline."""
+        self.catch_up()
+        self._watch()
+        return await self._told(deadline)
+
+    async def _told(self, deadline: float) -> bool:
         news: asyncio.Future[bool] = self._loop.create_future()
         self._news = news
         timer = self._loop.call_at(deadline, self._wake, False)

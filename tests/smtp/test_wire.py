@@ -23,3 +23,25 @@ def test_no_line_waits_for_an_acknowledgement() -> None:
 
     with Hostile(["@hello"], "plain") as server:
         assert asyncio.run(option(server.port)) != 0
+
+
+def test_what_is_left_for_later_is_done_when_the_next_packet_is_out() -> None:
+    """Work that waits is done behind the packet and before the answer is waited for, in its order; close leaves none."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    done: list[bytes] = []
+
+    async def talk() -> None:
+        wire = Wire(ours)
+        wire.later(lambda: done.append(theirs.recv(100)))
+        wire.later(lambda: done.append(bytes([theirs.send(b"250 ok\r\n")])))
+        assert done == []
+        wire.send(b"QUIT\r\n")
+        assert await wire.read(asyncio.get_running_loop().time() + 30) == b"250 ok\r\n"
+        wire.later(lambda: done.append(b"closed"))
+        wire.close()
+
+    with theirs:
+        asyncio.run(talk())
+    assert done == [b"QUIT\r\n", b"\x08", b"closed"]
