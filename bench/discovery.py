@@ -18,7 +18,7 @@ from bench import link, programs
 from bench.measure import hold, median
 from smtpprobe.discovery import PORTS
 from smtpprobe.model import ProbeRequest, ProbeResult, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mode
 
 LIMIT, RUNS = 1.2, 5

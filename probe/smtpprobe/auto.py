@@ -107,7 +107,7 @@ async def _all(
         to_use = msgspec.structs.replace(
             request, port=best.finding.port, mode=best.finding.mode or Mode.AUTO, timeout_seconds=left
         )
-        result = await session.probe(to_use, credentials, on_stage=sinks.stage, on_line=sinks.line, stop=stop)
+        result = await session.finish(Session(to_use, credentials, sinks.stage, sinks.line), stop)
     return msgspec.structs.replace(result, started_at=started, discovery=found)
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import getpass
-import re
 import ssl
 import sys
 from collections.abc import Callable
@@ -18,9 +17,9 @@ from smtpprobe.discovery import resolved
 from smtpprobe.layout import WIDTH
 from smtpprobe.model import PortFinding, ProbeRequest, ProbeResult, StageResult, TranscriptLine
 from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report
+from smtpprobe.probing import probe
 from smtpprobe.redact import clip
-from smtpprobe.session import probe
-from smtpprobe.usage import UsageError, colour_wanted, terminal_width
+from smtpprobe.usage import UsageError, colour_wanted, split_target, terminal_width
 from smtpprobe.vocabulary import Mode, StageOutcome
 
 _TOLD_AT = 38  # the column of a progress line where what was answered begins
@@ -43,25 +42,6 @@ FLAGS = {
     "spec.depth": "--depth",
     "spec.credentialsSecretRef": "--username",
 }
-
-
-def split_target(text: str) -> tuple[str, int | None]:
-    """Split HOST[:PORT]; an IPv6 address stands in brackets where a port follows.
-
-    Raises UsageError for a port that is no number from 1 to 65535.
-    """
-    bracketed = re.fullmatch(r"\[([^\]]+)\](?::(.*))?", text)
-    if bracketed:
-        host, port = bracketed[1], bracketed[2]
-    elif text.count(":") == 1:
-        host, port = text.split(":")
-    else:
-        host, port = text, None
-    if port is None:
-        return host, None
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise UsageError(f"port {port!r} of {text!r} is no port: write a number from 1 to 65535")
-    return host, int(port)
 
 
 def to_raw_spec(options: argparse.Namespace) -> dict[str, Any]:

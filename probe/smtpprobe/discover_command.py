@@ -46,7 +46,7 @@ async def discover(options: argparse.Namespace) -> int:
     from smtpprobe.check import build_request, credentials_of, port_progress, report_of
     from smtpprobe.discovery import resolved
     from smtpprobe.discovery_text import manifest as manifest_of
-    from smtpprobe.session import probe
+    from smtpprobe.probing import probe
 
     request = build_request(options)
     credentials = credentials_of(options)

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import msgspec
 
 from smtpprobe import tls
-from smtpprobe.check import build_request, report_of, show, split_target
+from smtpprobe.check import build_request, report_of, show
 from smtpprobe.discovery import resolved
 from smtpprobe.model import ProbeRequest, TranscriptLine
 from smtpprobe.output import EXIT_CODES, Output, Report, as_object, broken
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.threads import beside
-from smtpprobe.usage import UsageError
+from smtpprobe.usage import UsageError, split_target
 from smtpprobe.vocabulary import Depth, Mode, Outcome, Reason
 
 MAX_PARALLEL = 256

@@ -12,8 +12,8 @@ import msgspec
 
 from smtpprobe import codec, credentials, tls
 from smtpprobe.model import ProbeRequest, ProbeResult, StageResult, TranscriptLine, Verdict
+from smtpprobe.probing import probe
 from smtpprobe.redact import shorten_local_parts
-from smtpprobe.session import probe
 from smtpprobe.summary import cut
 from smtpprobe.vocabulary import Outcome, Reason
 

@@ -34,34 +34,13 @@ from smtpprobe.replies import offered
 from smtpprobe.stages import CannotRun, Done, Stages
 from smtpprobe.summary import message, with_egress
 from smtpprobe.threads import beside
-from smtpprobe.vocabulary import Mode, Note, Outcome, Reason, Stage, StageOutcome
+from smtpprobe.vocabulary import Note, Outcome, Reason, Stage, StageOutcome
 
 if TYPE_CHECKING:
     from smtpprobe.followup import FollowUp
 
 StageSink = Callable[[StageResult], None]
 PortSink = Callable[[PortFinding], None]
-
-
-async def probe(
-    request: ProbeRequest,
-    credentials: Credentials | None,
-    *,
-    on_stage: StageSink | None = None,
-    on_line: LineSink | None = None,
-    on_port: PortSink | None = None,
-    stop: asyncio.Event | None = None,
-) -> ProbeResult:
-    """Walk one session and return its result; when ``stop`` is set, at once with what there is (Error).
-
-    ``on_stage`` gets each stage as it ends, and again where something later changes it; ``on_line`` gets each line said
-    and heard, safe to print; ``on_port`` gets each port as mode auto is done with it.
-    """
-    if request.mode is Mode.AUTO:
-        from smtpprobe import auto  # by need: no other mode pays for it
-
-        return await auto.probe(request, credentials, auto.Sinks(on_stage, on_line, on_port), stop)
-    return await finish(Session(request, credentials, on_stage, on_line), stop)
 
 
 async def finish(session: "Session", stop: asyncio.Event | None) -> ProbeResult:

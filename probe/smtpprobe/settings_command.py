@@ -12,7 +12,7 @@ from smtpprobe.model import ProbeRequest, ProbeResult
 from smtpprobe.output import Output
 from smtpprobe.plan import by_port
 from smtpprobe.settings import Snippet, Working, by_alias, clients, snippet
-from smtpprobe.usage import UsageError
+from smtpprobe.usage import UsageError, split_target
 from smtpprobe.vocabulary import Mechanism, Mode, Outcome
 
 
@@ -41,8 +41,6 @@ def _client(name: str) -> str:
 
 def settings(options: argparse.Namespace) -> int:
     """Print the snippets; returns 0. Raises UsageError for values that no configuration can hold."""
-    from smtpprobe.check import split_target
-
     host, port = split_target(options.host)
     if port is None:
         raise UsageError(f"write the port too: {host}:587")

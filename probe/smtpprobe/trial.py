@@ -18,8 +18,8 @@ from smtpprobe.discovery import resolved
 from smtpprobe.manifests import Bundle, Manifest, ManifestError, mount, read
 from smtpprobe.model import ProbeRequest, TranscriptLine
 from smtpprobe.output import EXIT_CODES, Output, Report, broken
+from smtpprobe.probing import probe
 from smtpprobe.resource import RunRef, Spec, Status, encode_status
-from smtpprobe.session import probe
 from smtpprobe.status import Finished, fold, invalid
 from smtpprobe.usage import UsageError
 from smtpprobe.vocabulary import Reason

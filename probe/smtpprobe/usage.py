@@ -1,6 +1,7 @@
-"""What all commands share: how wrong usage ends, and what the terminal wants."""
+"""What all commands share: how a target is written, how wrong usage ends, and what the terminal wants."""
 
 import os
+import re
 import sys
 from typing import TextIO
 
@@ -11,6 +12,25 @@ USAGE_ERROR = 3
 
 class UsageError(Exception):
     """Arguments that cannot be used; the text names the argument and what to write instead."""
+
+
+def split_target(text: str) -> tuple[str, int | None]:
+    """Split HOST[:PORT]; an IPv6 address stands in brackets where a port follows.
+
+    Raises UsageError for a port that is no number from 1 to 65535.
+    """
+    bracketed = re.fullmatch(r"\[([^\]]+)\](?::(.*))?", text)
+    if bracketed:
+        host, port = bracketed[1], bracketed[2]
+    elif text.count(":") == 1:
+        host, port = text.split(":")
+    else:
+        host, port = text, None
+    if port is None:
+        return host, None
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise UsageError(f"port {port!r} of {text!r} is no port: write a number from 1 to 65535")
+    return host, int(port)
 
 
 def colour_wanted() -> bool:

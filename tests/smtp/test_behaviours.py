@@ -12,7 +12,7 @@ from hostile import Hostile
 
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Outcome, StageOutcome
 
 ENTRIES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("behaviours.yaml").read_text("utf-8"))

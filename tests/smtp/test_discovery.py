@@ -15,7 +15,7 @@ from manyports import Ports, ports
 from smtpprobe.credentials import Credentials
 from smtpprobe.discovery import PORTS, resolved
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mode, Outcome
 
 DATA: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("discovery.yaml").read_text("utf-8"))

@@ -16,7 +16,7 @@ from programs import manifest, run as start, write
 
 from smtpprobe.memory import experiments_after, known_for
 from smtpprobe.model import Envelope, Experiment, ProbeRequest, ProbeResult, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mode, Outcome, Reason
 
 AT = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)

@@ -14,7 +14,7 @@ from refusing import asked, play, talking
 from runs_made import login_spec, spec
 
 from smtpprobe.credentials import Credentials
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Mode, Outcome
 
 ENVELOPE = {"from": "app@corp.test", "to": ["somebody@outside.test"]}

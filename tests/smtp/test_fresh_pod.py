@@ -15,7 +15,7 @@ from hostile import Hostile
 from smtpprobe.advice import AdviceFacts, advise
 from smtpprobe.memory import experiments_after, known_for
 from smtpprobe.model import Experiment, PortFinding, ProbeRequest, ProbeResult
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mode, Note, Outcome, Reason
 
 AT = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)

@@ -11,7 +11,7 @@ from tokens import token
 
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Outcome, Reason, Stage
 
 CASES = [(mechanism, good) for mechanism in Mechanism for good in (True, False)]

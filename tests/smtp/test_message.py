@@ -13,7 +13,7 @@ from stock import stock_server
 from smtpprobe import message
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions, TranscriptLine
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import ConditionStatus, Depth, EgressReason, Mode, Outcome, Reason, Stage, StageOutcome
 
 USER, PASSWORD = "sender@shop.example.com", "correct-horse-9"

@@ -12,7 +12,7 @@ import pytest
 from smtpprobe import message
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import ConditionStatus, Depth, EgressReason, Mode, Outcome, Stage
 
 # service: where its server delivers, and who logs in; without a login the recipient counts as the server's own

@@ -16,8 +16,8 @@ from hostile import Hostile
 from smtpprobe import codec
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import CredentialFiles, Envelope, ProbeRequest, ProbeResult
+from smtpprobe.probing import probe
 from smtpprobe.redact import WITHHELD, WITHHELD_SHORT
-from smtpprobe.session import probe
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Note, Outcome
 
 USER = "sender@corp.test"

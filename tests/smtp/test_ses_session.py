@@ -13,7 +13,7 @@ from smtpprobe.classify import SessionFacts, classify
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions
 from smtpprobe.plan import by_port
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import ConditionStatus, Depth, EgressReason, Mode, Note, Outcome, Reason, Stage, StageOutcome
 
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

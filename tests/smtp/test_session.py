@@ -16,7 +16,7 @@ from stock import stock_server
 
 from smtpprobe.credentials import Credentials, fingerprint
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, RefusedLogin, StageResult, TlsOptions, TranscriptLine
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Note, Outcome, Reason, Stage, StageOutcome
 
 USER, PASSWORD = "sender@shop.example.com", "correct-horse-9"

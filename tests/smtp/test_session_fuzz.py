@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 from smtpprobe.codec import decode_result, encode_result
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.tls import Seen, certificate_message, described
 from smtpprobe.vocabulary import Depth, Mode, Outcome
 

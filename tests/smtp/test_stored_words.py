@@ -8,7 +8,7 @@ from certificates import pki
 from hostile import Hostile
 
 from smtpprobe.model import ProbeRequest, ProbeResult, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mode, Reason
 
 

@@ -11,9 +11,9 @@ from hostile import Hostile
 from programs import authority, manifest, run, write
 
 from smtpprobe.model import ProbeResult
+from smtpprobe.probing import probe
 from smtpprobe.report import from_status
 from smtpprobe.resource import CaRef, RunRef, Spec, Status, TlsSpec
-from smtpprobe.session import probe
 from smtpprobe.spec import to_request
 from smtpprobe.status import Finished, fold, run_digest
 from smtpprobe.vocabulary import ConditionType, Mode, Note, Reason

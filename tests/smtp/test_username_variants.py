@@ -26,7 +26,7 @@ from smtpprobe.model import (
     TriedVariant,
     Variants,
 )
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mode, Reason, StageOutcome
 
 PASSWORD = "correct-horse-9"

@@ -12,7 +12,7 @@ import refusals
 
 from smtpprobe.credentials import Credentials
 from smtpprobe.model import Envelope, ProbeRequest, ProbeResult, TlsOptions
-from smtpprobe.session import probe
+from smtpprobe.probing import probe
 from smtpprobe.vocabulary import Depth, Mechanism, Mode
 
 ASK = {"mode", "depth", "user", "password", "mechanism", "plaintextAuth", "helo", "from", "to", "minTls"}

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smtpprobe.check import build_request, split_target
+from smtpprobe.check import build_request
 from smtpprobe.cli import UsageError, main, parser, program
 from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Verdict
 from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report, as_object
 from smtpprobe.resource import Advice
+from smtpprobe.usage import split_target
 from smtpprobe.vocabulary import Depth, Mode, Outcome, Reason, Stage, StageOutcome
 
 KEYS = {
