@@ -48,7 +48,8 @@ _BEGINS: Final = (
         re.IGNORECASE,
     ),
     _Pattern(
-        rf"(?<=[(\[\"'|:;>=)])(?<!code:)(?<!code=) ?"
+        rf"(?<=[(\[\"'|:;>=)])(?<!code:)(?<!code=)\s{{0,8}}"
+        rf"(?!40\d (?:Bad Request|Unauthori[sz]ed|Forbidden|Not Found|Method))"
         rf"({_CODE}(?:[ \-]|, ?u?b?['\"])(?=[A-Za-z<\"'\[#\u0080-\U0010ffff]))"
     ),
     _Pattern(rf"(?:said|response|reply|replied|error|code|smtp) ({_CODE}[ \-](?=[A-Za-z<\"'\[#]))", re.IGNORECASE),

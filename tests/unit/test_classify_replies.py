@@ -31,6 +31,8 @@ from smtpprobe.vocabulary import Reason, Stage
         ("fresh_replies_11.yaml", 0.85, 0.97, 0.01),
         ("fresh_replies_12.yaml", 0.82, 0.97, 0.01),
         ("fresh_replies_13.yaml", 0.85, 0.97, 0.01),
+        ("fresh_replies_14.yaml", 0.83, 0.97, 0.01),
+        ("fresh_replies_15.yaml", 0.85, 0.97, 0.01),
         ("localised_replies.yaml", 0.9, 0.97, 0.01),
     ],
 )
@@ -61,7 +63,7 @@ def test_what_a_client_or_log_puts_around_a_reply_hardly_changes_how_it_is_read(
     """Replies of all sets inside a client's exception, a log line or JSON, or without their code, keep their causes."""
     entries = [
         entry | {"text": WRAPPERS[wrapper](entry["text"])}
-        for name in ("replies.yaml", *(f"fresh_replies_{n}.yaml" for n in range(5, 14)))
+        for name in ("replies.yaml", *(f"fresh_replies_{n}.yaml" for n in range(5, 16)))
         for entry in replies(name)
         if re.match(r"[45]\d\d[ -]", entry["text"])
     ]
