@@ -56,7 +56,8 @@ class Exchange(ABC):
     """One login. ``first`` is the AUTH command; ``answer`` is asked once for each 334 reply.
 
     ``finished`` is True when every response of the mechanism was given: a 235 before that is AuthSucceededEarly.
-    ``problem`` says why ``answer`` gave up (None): send ``*`` (RFC 4954 §4) and end with ProtocolError.
+    ``problem`` says why ``answer`` gave up (None): send ``*`` (RFC 4954 §4) and end with ProtocolError. Beside an
+    answer it says that the server has refused already: a 235 after it is no success.
     """
 
     mechanism: Mechanism
@@ -180,6 +181,9 @@ class ScramSha256(Exchange):
 
     def _respond(self, payload: bytes) -> bytes | None:
         asked = challenge(payload)
+        if asked is not None and asked.startswith(b"e="):
+            self.problem = "the server took the login that it had refused in its SCRAM message"
+            return b""  # its error (RFC 5802 §7): the refusal itself, 535, comes after an empty response
         if self._proven:
             if asked is None or not self._client.server_knows(asked):
                 return self._give_up("the server could not prove that it knows the password")

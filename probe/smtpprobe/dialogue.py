@@ -109,7 +109,7 @@ class Dialogue:
         if _CRLF_NUL.search(line + behind):
             raise ValueError("a command holds CR, LF or NUL")
         if self.unread():
-            return self._unsolicited(stage)
+            return self.unsolicited(stage)
         self.wire.send(line + b"\r\n" + (behind + b"\r\n" if behind else b""))
         self._say(sanitize(line)[0] if shown is None else shown)
         if behind:
@@ -122,7 +122,7 @@ class Dialogue:
         A fault after the lone dot says that nobody knows what became of the message.
         """
         if self.unread():
-            return self._unsolicited(Stage.DOT)
+            return self.unsolicited(Stage.DOT)
         self.wire.send(message.on_the_wire())
         self._say(f"[the test message, run {message.run}]")
         self._say(".")
@@ -157,7 +157,8 @@ class Dialogue:
             return faults.malformed(Malformed(Reason.MALFORMED_REPLY, "bytes that are no SMTP reply", pending), stage)
         return faults.no_reply(ended, limit, begun=begun)
 
-    def _unsolicited(self, stage: Stage) -> Heard | Fault:
+    def unsolicited(self, stage: Stage) -> Heard | Fault:
+        """Judge what came before anything was asked: a 421 is a goodbye, all else puts the replies out of step."""
         self.notes.add(Note.EARLY_DATA)
         said = faults.excerpt(self._quotable(self._reader.pending, stage))
         got = self._reader.next()
@@ -191,11 +192,12 @@ class Dialogue:
             text, notes = sanitize(line)
             self.notes |= notes
             texts.append(text)
-        safe, echoed = self._redactor.lines(texts, stage)
+        if raw.code == 334:  # a challenge is part of the login: shown nowhere (design §9)
+            safe, echoed = ("[challenge]",) * len(texts), self._redactor.challenged(texts)
+        else:
+            safe, echoed = self._redactor.lines(texts, stage)
         if echoed:
             self.notes.add(Note.CREDENTIAL_ECHOED)
-        if raw.code == 334:  # a challenge is part of the login: shown nowhere (design §9)
-            safe = ("[challenge]",) * len(texts)
         last = len(texts) - 1
         for index, shown in enumerate(safe):
             self._show("S", f"{raw.code}{' ' if index == last else '-'}{shown}", at)

@@ -75,6 +75,8 @@ class Login:
             if answer is None:
                 return await self._cancel(talk, limit(), exchange.problem or "a challenge of several lines")
             line, shown = answer, _HIDDEN
+        if heard.code == 235 and exchange.problem is not None:
+            return fault(Reason.PROTOCOL_ERROR, "auth-exchange", exchange.problem, reply=heard.reply)
         if heard.code == 235:
             self.facts = msgspec.structs.replace(self.facts, succeeded=True)
             if not exchange.finished:

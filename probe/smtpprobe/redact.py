@@ -12,8 +12,9 @@ from the search while its first half stays.
 """
 
 import base64
+import binascii
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -45,7 +46,10 @@ _TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
 _NOT_BASE64: Final = bytes(b for b in range(256) if b not in _BASE64_CHARS + b"-_")
 # "Username:" and "Password:" as LOGIN prompts, which Postfix repeats in its refusal: no echo of a password like them.
 _PROMPTS: Final = re.compile(rb"(?<![a-z0-9+/])(?:ugfzc3dvcmq6|vxnlcm5hbwu6)(?![a-z0-9+/=])")
-_ENCODINGS: Final = ("latin-1", "cp949", "gb18030", "utf-16-le")
+_ENCODINGS: Final = ("latin-1", "cp949", "gb18030", "utf-16-le", "utf-16-be")
+_WIDE: Final = ("utf-16-le", "utf-16-be")
+_SEPARATORS: Final = re.compile(rb"[^a-z0-9]+")
+_BARE_SECRET: Final = 8  # letters and digits that a password must have to be looked for without what stands between
 
 
 def sanitize(raw: bytes) -> tuple[str, frozenset[Note]]:
@@ -91,27 +95,43 @@ def shorten_local_parts(text: str) -> str:
 class Redactor:
     """Withhold every line that shows the credentials: by value, in any usual encoding, the line as a whole.
 
-    Looked for, whatever the case: the password as it is, in URL, HTML, JSON, quoted-string, quoted-printable or hex
-    form; base64 of username, password, the PLAIN response and of each line that ``learn`` was told, at all three
-    offsets and also cut off. Nothing is replaced inside a line, so no value of the spec is ever altered. A password
-    under 6 characters cannot be searched for: then no server text from AUTH on is stored.
+    Looked for, whatever the case: the password as it is, with anything between its letters, in URL, HTML, JSON,
+    quoted-string, quoted-printable, hex, octal, decimal, UTF-16, base32, base85 or twice encoded form; base64 of
+    username, password, the PLAIN response and of each line that ``learn`` was told, at all three offsets and also cut
+    off. Nothing is replaced inside a line, so no value of the spec is ever altered. A password under 6 characters
+    cannot be searched for: then no server text from AUTH on is stored.
     """
 
     def __init__(self, credentials: Credentials | None) -> None:
         self._plain: set[bytes] = set()  # looked for in every view of a line
         self._windows: set[bytes] = set()  # pieces of encoded forms, each of _WINDOW characters
         self._short: set[bytes] = set()  # encoded forms of 6 or 7 characters
+        self._secret: frozenset[bytes] = frozenset()  # the windows of the password alone
+        self._bare = b""  # the password's letters and digits
         self._mute = False
         if credentials is None:
             return
         user, password = credentials.username_bytes, credentials.password_bytes
-        for value in (user, password, b"\0" + user + b"\0" + password, user + b"\0" + user + b"\0" + password):
+        self._mute = len(credentials.password) < MIN_SECRET
+        self._add_base64(password)
+        if not self._mute:
+            self._add_password(credentials.password, password)
+        self._secret = frozenset(self._windows)
+        for value in (user, b"\0" + user + b"\0" + password, user + b"\0" + user + b"\0" + password):
             self._add_base64(value)
-        if len(credentials.password) < MIN_SECRET:
-            self._mute = True
-            return
-        self._plain.update(form.lower() for form in _spellings(credentials.password, password))
-        self._add_encoded(password.hex().encode())
+
+    def _add_password(self, text: str, raw: bytes) -> None:
+        self._plain.update(form.lower() for form in _spellings(text, raw))
+        self._add_encoded(raw.hex().encode())
+        self._add_base64(base64.b64encode(raw))
+        for form in _base32_forms(raw):
+            self._add_encoded(form)
+        for encoding in _WIDE:
+            self._add_base64(text.encode(encoding, "surrogatepass"))
+        bare = _SEPARATORS.sub(b"", raw.lower())
+        # A password of letters alone can be words that any server says.
+        if len(bare) >= _BARE_SECRET and re.search(rb"\d", bare):
+            self._bare = bare
 
     def learn(self, line: bytes) -> None:
         """Take an AUTH command or response as sent (no CRLF): its base64 and the digest inside become secrets."""
@@ -148,24 +168,31 @@ class Redactor:
             return (WITHHELD_SHORT,) * len(given), echoed
         return tuple(WITHHELD if hit else line for hit, line in zip(shown, given, strict=True)), echoed
 
+    def challenged(self, lines: Iterable[str]) -> bool:
+        """Say whether a challenge (334) shows the password; parts of a login it repeats by right (SCRAM's nonce)."""
+        return self._shows("".join(lines), self._secret)
+
     def raw(self, data: bytes, stage: Stage) -> tuple[bytes, bool]:
         """Do the same for bytes that are no reply, before a piece of them is quoted."""
         text, _ = sanitize(data)
         kept, echoed = self.text(text, stage)
         return (data if kept == text else kept.encode("ascii")), echoed
 
-    def _shows(self, text: str) -> bool:
+    def _shows(self, text: str, windows: AbstractSet[bytes] | None = None) -> bool:
         if not (self._plain or self._windows or self._short):
             return False
-        return any(self._in_view(view) for view in _views(raw_bytes(text)))
+        wanted = self._windows if windows is None else windows
+        return any(self._in_view(view, wanted) for view in _views(raw_bytes(text)))
 
-    def _in_view(self, view: bytes) -> bool:
+    def _in_view(self, view: bytes, windows: AbstractSet[bytes]) -> bool:
         if any(secret in view for secret in self._plain):
+            return True
+        if self._bare and self._bare in _SEPARATORS.sub(b"", view):
             return True
         squeezed = _squeeze(_PROMPTS.sub(b"", view))
         if any(form in squeezed for form in self._short):
             return True
-        return any(squeezed[i : i + _WINDOW] in self._windows for i in range(len(squeezed) - _WINDOW + 1))
+        return any(squeezed[i : i + _WINDOW] in windows for i in range(len(squeezed) - _WINDOW + 1))
 
     def _add_base64(self, value: bytes) -> None:
         for form in _base64_forms(value):
@@ -183,6 +210,13 @@ def _base64_forms(value: bytes) -> Iterator[bytes]:
     for offset in range(3):
         encoded = base64.b64encode(b"\0" * offset + value)
         yield encoded[-(-8 * offset // 6) : 8 * (offset + len(value)) // 6]
+
+
+def _base32_forms(value: bytes) -> Iterator[bytes]:
+    """Yield the same for base32, for its five offsets."""
+    for offset in range(5):
+        encoded = base64.b32encode(b"\0" * offset + value)
+        yield encoded[-(-8 * offset // 5) : 8 * (offset + len(value)) // 5]
 
 
 def _spellings(password: str, raw: bytes) -> Iterator[bytes]:
@@ -209,6 +243,13 @@ def _spellings(password: str, raw: bytes) -> Iterator[bytes]:
         yield json.dumps(text)[1:-1].encode()
         yield json.dumps(text, ensure_ascii=False)[1:-1].encode()
     yield re.sub(rb'(["\\])', rb"\\\1", raw)
+    yield base64.b85encode(raw)
+    yield base64.a85encode(raw)
+    yield binascii.b2a_uu(raw[:45])[1:].rstrip()
+    for between in (b" ", b",", b", "):
+        yield between.join(b"%d" % byte for byte in raw)
+    yield b"".join(b"\\%03o" % byte for byte in raw)
+    yield b" ".join(b"%03o" % byte for byte in raw)
     yield _NOT_QUOTED_PRINTABLE.sub(lambda hit: b"=%02x" % hit[0][0], raw)
 
 

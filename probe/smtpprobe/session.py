@@ -29,7 +29,7 @@ from smtpprobe.model import (
     Verdict,
 )
 from smtpprobe.plan import REFUSED_RECIPIENTS, Limits, Step, limits, stages
-from smtpprobe.redact import Redactor
+from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import offered
 from smtpprobe.stages import CannotRun, Done, Stages
 from smtpprobe.summary import message, with_egress
@@ -249,7 +249,8 @@ class Session:
         self._judge(end)
         if isinstance(end, Heard) and end.code != 221:
             more = await talk.hear(Stage.QUIT, limit())
-            self._judge(faults.unsolicited(str(more.code)) if isinstance(more, Heard) else more)
+            early = clip(f"{end.code} {' '.join(end.reply.lines)}", 64)
+            self._judge(faults.unsolicited(early) if isinstance(more, Heard) else more)
         entry = StageResult(
             stage=Stage.QUIT,
             outcome=StageOutcome.PASSED,

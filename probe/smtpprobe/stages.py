@@ -28,7 +28,9 @@ from smtpprobe.wire import Limit, NotConnected, Wire, connect
 if TYPE_CHECKING:
     from smtpprobe.message import Message
 
-_FTP = re.compile(r"\bFTP", re.IGNORECASE)
+_FTP = re.compile(r"FTP|FileZilla", re.IGNORECASE)
+_MAIL = re.compile(r"SMTP|mail", re.IGNORECASE)
+_LMTP = re.compile(r"\bLMTP\b")
 _NNTP = re.compile(r"\b(NNTP|INN|news)\b", re.IGNORECASE)
 _STARRED = re.compile(r"\*{4}")
 _MASKED_KEYWORD = re.compile(r"X{4}")
@@ -245,8 +247,9 @@ class Stages:
         return Done(heard)
 
     def _ehlo_refused(self, step: Step, heard: Heard) -> Fault:
-        if _FTP.search(self.banner) and heard.code >= 500:
-            detail = f"this is an FTP server: '{clip(self.banner, 64)}'"
+        other = "an LMTP" if _LMTP.search(self.banner) else "an FTP" if _FTP.search(self.banner) else None
+        if other is not None and not _MAIL.search(self.banner) and heard.code >= 500:
+            detail = f"this is {other} server: '{clip(self.banner, 64)}'"
             return fault(Reason.NOT_SMTP, "not-smtp", detail, reply=heard.reply)
         refused = self._refused(Stage.EHLO, heard)
         again = step.after_tls and self.mode is Mode.STARTTLS
@@ -272,6 +275,9 @@ class Stages:
 
     async def _starttls(self) -> Done | Fault:
         if not offered(self.features.before_tls or (), "STARTTLS"):
+            early = self._spoke_early(Stage.STARTTLS)
+            if early is not None:
+                return early
             before = self.request.port in self.request.tls_seen
             return faults.no_starttls(masked=Note.MIDDLEBOX_SUSPECTED in self.notes, before=before)
         heard = await self.talk.ask(b"STARTTLS", Stage.STARTTLS, self.clock.reply())
@@ -314,12 +320,22 @@ class Stages:
             use = "starttls" if offered(keywords, "STARTTLS") else "starttls (port 587) or smtps (port 465)"
             detail = f"no login is sent without TLS: use mode {use}, or set spec.allowPlaintextAuth"
             return fault(Reason.PLAINTEXT_AUTH_REFUSED, "plaintext-auth", detail, notes=frozenset({Note.NOT_SENT}))
+        early = self._spoke_early(Stage.AUTH)
+        if early is not None:
+            return early
         end = await self.login.run(self.talk, keywords, self.clock.reply, self._redactor)
         if isinstance(end, Fault):
             return end
         if end.code == 235:
             return Done(end, self.login.choice)
         return self.login.refused_with(end.code, self._refused(Stage.AUTH, end))
+
+    def _spoke_early(self, stage: Stage) -> Fault | None:
+        """Judge a reply that nobody asked for, before a stage that may end without a word of ours."""
+        if not self.talk.unread():
+            return None
+        end = self.talk.unsolicited(stage)
+        return end if isinstance(end, Fault) else self._refused(stage, end)
 
     async def _command(self, line: str, stage: Stage, good: set[int]) -> Done | Fault:
         return self._answered(await self.talk.ask(line.encode("ascii"), stage, self.clock.reply()), stage, good)

@@ -7,8 +7,8 @@ One step a line::
     < EHLO                     read a line, which must begin like this, whatever the case
     body                       read the lines of a message, up to the lone dot
     scram KIND                 after an AUTH SCRAM-SHA-256: the rest of that exchange, which ends right (235 or 535 by the
-                               proof), wrong (a false signature), error (e=), silent (235 without a signature), no (535)
-                               or stop (nothing yet, after the client's proof)
+                               proof), wrong (a false signature), error (e=, then 535), liar (e=, then 235), silent (235
+                               without a signature), no (535) or stop (nothing yet, after the client's proof)
     echo TEXT                  send the text with what the client said last in place of {raw}, {cut}, {decoded}, {upper}
     tls [KIND]                 TLS handshake as the server, with one of the contexts by name
     wait 0.5                   do nothing for so long
@@ -227,8 +227,9 @@ class _Talk:
             self.sock.sendall(b"235 in\r\n" if kind == "silent" else b"535 5.7.8 no\r\n")
             return
         good = server.final(final)
-        self._challenge({"right": good, "wrong": b"v=" + good[3:] + b"A", "error": b"e=invalid-proof"}[kind])
-        self.sock.sendall(b"235 in\r\n" if self._line() == "" else b"501 5.7.0 cancelled\r\n")
+        self._challenge({"right": good, "wrong": b"v=" + good[3:] + b"A"}.get(kind, b"e=invalid-proof"))
+        reply = b"535 5.7.8 authentication failed\r\n" if kind == "error" else b"235 in\r\n"
+        self.sock.sendall(reply if self._line() == "" else b"501 5.7.0 cancelled\r\n")
 
     def _challenge(self, payload: bytes) -> None:
         self.sock.sendall(b"334 " + base64.b64encode(payload) + b"\r\n")

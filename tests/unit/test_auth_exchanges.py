@@ -162,7 +162,7 @@ def test_scram_server_that_ignored_the_initial_response():
 
 
 @pytest.mark.parametrize(
-    "final", [b"v=AAAA", b"e=invalid-proof", b"", b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4"]
+    "final", [b"v=AAAA", b"", b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4"]
 )
 def test_scram_server_without_proof(final):
     """A server that cannot prove that it knows the password is given up."""
@@ -171,6 +171,18 @@ def test_scram_server_without_proof(final):
     login.answer(b64(SERVER_FIRST))
     assert login.answer(b64(final)) is None
     assert login.problem
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_scram_server_that_refuses_is_heard_out(early):
+    """An ``e=`` gets the empty response that its 535 waits for, and a 235 after it counts as no success."""
+    login = vector()
+    login.first()
+    if not early:
+        login.answer(b64(SERVER_FIRST))
+    assert login.answer(b64("e=invalid-proof")) == b""
+    assert login.problem
+    assert not login.finished
 
 
 @pytest.mark.parametrize(

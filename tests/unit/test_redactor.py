@@ -46,6 +46,13 @@ ENCODINGS = {
     "json": lambda p: json.dumps(p.decode("utf-8", "replace")).encode(),
     "quoted string": lambda p: p.replace(b"\\", b"\\\\").replace(b'"', b'\\"'),
     "quoted printable": lambda p: quopri.encodestring(p, quotetabs=True).replace(b"=\n", b""),
+    "base64 twice": lambda p: base64.b64encode(base64.b64encode(p)),
+    "base32": base64.b32encode,
+    "base32 offset 3": lambda p: base64.b32encode(b"xyz" + p),
+    "base85": base64.b85encode,
+    "ascii85": base64.a85encode,
+    "octal": lambda p: b"".join(b"\\%03o" % b for b in p),
+    "decimal": lambda p: b" ".join(b"%d" % b for b in p),
     "C escapes": lambda p: "".join(f"\\x{b:02x}" for b in p).encode(),
 }
 
@@ -86,6 +93,36 @@ def test_a_login_that_is_echoed_cut_off_is_withheld(password, stage, cut):
     assume(len(part) >= 12)
     shown, echoed = Redactor(pair).text(f"502 unknown command AUTH PLAIN {part.decode()}", stage)
     assert (shown, echoed) == (WITHHELD, True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_wide_characters_hide_nothing(encoding):
+    """UTF-16 in either order is withheld, as bytes and in base64."""
+    redactor = Redactor(Credentials(USER, "Qz7#Vw9/Lm+2"))
+    wide = "Qz7#Vw9/Lm+2".encode(encoding)
+    for form in (wide, base64.b64encode(wide)):
+        assert redactor.text(sanitize(b"5.7.8 bad " + form)[0], Stage.AUTH) == (WITHHELD, True)
+
+
+@pytest.mark.parametrize("between", ["-", " ", "\t", "\x01", "\u200b", ". "])
+def test_what_stands_between_the_letters_hides_nothing(between):
+    """A password spelt with something between its characters is withheld; one of letters alone may be usual words."""
+    spelt = between.join("Qz7#Vw9/Lm+2").encode()
+    assert Redactor(Credentials(USER, "Qz7#Vw9/Lm+2")).text(sanitize(spelt)[0], Stage.AUTH) == (WITHHELD, True)
+    usual = "5.7.1 Relay access denied"
+    assert Redactor(Credentials(USER, "relay-access")).text(usual, Stage.RCPT) == (usual, False)
+
+
+def test_a_challenge_may_repeat_what_the_mechanism_makes_it_repeat():
+    """SCRAM's nonce, a domain in CRAM-MD5 and XOAUTH2's words are no echo of the password, the password itself is."""
+    pair = Credentials(USER, "Qz7#Vw9/Lm+2")
+    redactor, scram = Redactor(pair), ScramSha256(pair)
+    for exchange in (scram, CramMd5(pair), XOAuth2(pair)):
+        redactor.learn(exchange.first())
+    nonce = base64.b64decode(scram.first().split()[2]).rpartition(b"r=")[2]
+    for said in (b"r=" + nonce + b"more,s=c2FsdA==,i=4096", b"<1.2@corp.test>", b'{"status":"400","schemes":"Bearer"}'):
+        assert not redactor.challenged([base64.b64encode(said).decode()])
+    assert redactor.challenged([base64.b64encode(b"is it Qz7#Vw9/Lm+2 ?").decode()])
 
 
 @given(password=passwords)
