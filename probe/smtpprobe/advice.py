@@ -1,6 +1,6 @@
 """What to do about a reason, in English or Korean, with the values of this session in it.
 
-Texts: ``advice.toml`` by reason; ``advice_rules.toml`` where a rule knows more than its reason.
+Texts: ``advice.toml`` by reason; ``advice_rules.toml`` where a rule or the session knows more than its reason.
 """
 
 import functools
@@ -12,12 +12,13 @@ from typing import Literal
 
 import msgspec
 
-from smtpprobe import ses
+from smtpprobe import memory, ses
 from smtpprobe.charset import readable
 from smtpprobe.issuers import name_of
 from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Value
+from smtpprobe.replies import mechanisms
 from smtpprobe.resource import Advice
-from smtpprobe.vocabulary import REASONS, EgressMethod, Mechanism, Owner, Reason, StageOutcome
+from smtpprobe.vocabulary import REASONS, EgressMethod, Mechanism, Mode, Note, Owner, Reason, Stage, StageOutcome
 
 __all__ = ["OWNERS", "SHAPES", "AdviceFacts", "Lang", "advise", "more", "reply_text", "session_line"]
 
@@ -77,6 +78,9 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
     names: str | None = None
     begins: str | None = None
     ends: str | None = None
+    others: str | None = None
+    fits: str | None = None
+    situations: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, request: ProbeRequest | None, result: ProbeResult) -> "AdviceFacts":
@@ -106,6 +110,8 @@ class AdviceFacts(Value, frozen=True, kw_only=True):
             mechanism=result.auth.mechanism.value if result.auth.mechanism else None,
             rule=result.verdict.rule if result.verdict else None,
             ses_region=ses_region(request.host, request.tls.server_name) if request else None,
+            fits=_fitting_mode(result),
+            situations=_situations(request, result),
             **_certificate(result),
         )
 
@@ -119,6 +125,9 @@ def advise(reason: Reason, facts: AdviceFacts | None = None, lang: Lang = "en", 
     special = _rule_texts().get(_SAME_TEXT.get(facts.rule or "", facts.rule or ""))
     if special is None and facts.mechanism == Mechanism.XOAUTH2:
         special = _rule_texts()["xoauth2-token"]
+    if special is None or special["reason"] != reason:
+        found = (_rule_texts().get(f"{reason}:{situation}") for situation in facts.situations)
+        special = next((text for text in found if text is not None), None)
     template = special[lang] if special and special["reason"] == reason else _texts()[reason.value][lang]
     end = f" {_POINTER[lang].format(reason)}" if pointer and more(reason, lang) else ""
     text = fill(template, facts, lang)
@@ -199,16 +208,50 @@ def fill(template: str, facts: AdviceFacts, lang: Lang) -> str:
 
 
 def _certificate(result: ProbeResult) -> dict[str, str]:
-    """Return what advice names of the server's own certificate."""
+    """Return what advice names of the server's own certificate, or of the one above it that has ended."""
     if result.tls is None or not result.tls.chain:
         return {}
     leaf = result.tls.chain[0]
+    late = next((one for one in result.tls.chain if one.not_after < result.finished_at), None)
+    ends = "" if late is None else utc(late.not_after)
+    reason = result.verdict.reason if result.verdict is not None else None
     return {
         "issuer": readable(name_of(leaf.issuer)),
         "names": ", ".join(cut(name, 60) for name in leaf.sans[:3]),
         "begins": utc(leaf.not_before),
-        "ends": utc(leaf.not_after),
+        "ends": ends if late is None or late is leaf else f"{ends}: {readable(name_of(late.subject))}",
+        "others": ", ".join(error for error in result.tls.errors if error is not reason),
     }
+
+
+def _fitting_mode(result: ProbeResult) -> str | None:
+    """Return the mode that the session has shown to fit the port."""
+    for one in result.experiments:
+        if one.name == memory.CLIENT_HELLO and one.answer.startswith("tls"):
+            return Mode.SMTPS.value
+        if one.name == memory.PLAIN_GREETING and one.answer in {Mode.STARTTLS, Mode.PLAIN}:
+            return one.answer
+    return Mode.SMTPS.value if result.verdict and result.verdict.rule == "transport:tls-record-in-greeting" else None
+
+
+def _situations(request: ProbeRequest | None, result: ProbeResult) -> tuple[str, ...]:
+    """Name what this session knows that makes other advice right than its reason's alone (``advice_rules.toml``)."""
+    answers = {(one.name, one.answer) for one in result.experiments}
+    keywords = (*(result.features.before_tls or ()), *(result.features.after_tls or ()))
+    own = request is not None and (
+        (result.auth.mechanism is None and request.mechanism is not Mechanism.AUTO)
+        or (request.tls.min_version == "1.3" and (memory.OLD_TLS, "old") in answers)
+    )
+    known = {
+        "white-space": Note.CREDENTIAL_HAS_WHITESPACE in result.notes,
+        "after-login": result.auth.succeeded,
+        "our-own-choice": own,
+        "at-tls": result.stage is Stage.TLS,
+        "in-tls": result.tls is not None and result.tls.protocol is not None,
+        "no-tls-either": (memory.CLIENT_HELLO, "silent") in answers,
+        "no-login-offered": result.stage is Stage.RCPT and not mechanisms(keywords),
+    }
+    return tuple(situation for situation, holds in known.items() if holds)
 
 
 def _particle(found: re.Match[str]) -> str:
@@ -225,7 +268,7 @@ def _particle(found: re.Match[str]) -> str:
 
 
 def _fields(facts: AdviceFacts) -> dict[str, object]:
-    return {name: getattr(facts, name) for name in facts.__struct_fields__}
+    return {name: getattr(facts, name) for name in facts.__struct_fields__ if name != "situations"}
 
 
 def _values(facts: AdviceFacts, lang: Lang) -> dict[str, str]:
@@ -233,7 +276,8 @@ def _values(facts: AdviceFacts, lang: Lang) -> dict[str, str]:
     if facts.time:
         values["time"] = utc(facts.time)
     if facts.host:
-        values["server"] = f"{facts.host}:{facts.port}" if facts.port else facts.host
+        host = f"[{facts.host}]" if facts.port and ":" in facts.host else facts.host
+        values["server"] = f"{host}:{facts.port}" if facts.port else host
     if facts.user_shape:
         values["user_shape"] = SHAPES[lang].get(facts.user_shape, facts.user_shape)
     if facts.service:

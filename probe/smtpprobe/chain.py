@@ -10,16 +10,17 @@ from datetime import datetime
 
 from smtpprobe.model import Certificate
 from smtpprobe.tls import name_matches
-from smtpprobe.vocabulary import Reason
 
 _SHOWN_SANS = 3
 
 
-def faults_of(chain: Sequence[Certificate], failed: Reason, server_name: str, now: datetime) -> tuple[str, ...]:
-    """Return a phrase for each fault of a chain as sent, leaf first; ``failed`` is OpenSSL's first error.
+def faults_of(
+    chain: Sequence[Certificate], server_name: str, now: datetime, *, untrusted: bool = False, said: str = ""
+) -> tuple[str, ...]:
+    """Return a phrase for each fault of a chain as sent, leaf first.
 
-    OpenSSL builds the chain to a trusted issuer before it looks at names and dates, so trust is in question only where
-    ``failed`` is CertificateInvalid.
+    OpenSSL builds the chain to a trusted issuer before it looks at names and dates: its first error tells whether the
+    chain is ``untrusted``. ``said`` is that error where it is none of those that are seen here.
     """
     if not chain:
         return ()
@@ -31,16 +32,19 @@ def faults_of(chain: Sequence[Certificate], failed: Reason, server_name: str, no
     if not name_matches(server_name, leaf.sans):
         names = ", ".join(leaf.sans[:_SHOWN_SANS]) or "no name at all"
         found.append(f"not for {server_name} (for {names})")
-    if failed is Reason.CERTIFICATE_INVALID:
+    if untrusted:
         found.append(_trust(chain))
-    return tuple(found)
+    return (*found, said) if said else tuple(found)
 
 
-def told(chain: Sequence[Certificate], failed: Reason, server_name: str, now: datetime) -> str:
+def told(
+    chain: Sequence[Certificate], server_name: str, now: datetime, *, untrusted: bool = False, said: str = ""
+) -> str:
     """Say in one sentence what the failed handshake itself showed."""
     count = f"{len(chain)} certificate{'' if len(chain) == 1 else 's'}"
-    said = "; ".join(faults_of(chain, failed, server_name, now)) or "nothing else is wrong with it"
-    return f"the failed handshake itself showed the chain ({count}), so no second connection was made: {said}"
+    found = faults_of(chain, server_name, now, untrusted=untrusted, said=said)
+    what = "; ".join(found) or "nothing else is wrong with it"
+    return f"the failed handshake itself showed the chain ({count}), so no second connection was made: {what}"
 
 
 def _trust(chain: Sequence[Certificate]) -> str:

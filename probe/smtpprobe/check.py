@@ -1,16 +1,17 @@
 """``smtpprobe check``: one session from this machine, with the same request and the same session as in a pod."""
 
 import argparse
-import getpass
+import asyncio
+import re
+import signal
 import ssl
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from smtpprobe import spec as specs
+from smtpprobe import credentials, spec as specs
 from smtpprobe.advice import AdviceFacts, advise
 from smtpprobe.credentials import Credentials
 from smtpprobe.discovery import resolved
@@ -19,7 +20,7 @@ from smtpprobe.model import PortFinding, ProbeRequest, ProbeResult, StageResult,
 from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report
 from smtpprobe.probing import probe
 from smtpprobe.redact import clip
-from smtpprobe.usage import UsageError, colour_wanted, split_target, terminal_width
+from smtpprobe.usage import UsageError, ask_secret, colour_wanted, split_target, terminal_width
 from smtpprobe.vocabulary import Mode, StageOutcome
 
 _TOLD_AT = 38  # the column of a progress line where what was answered begins
@@ -41,6 +42,9 @@ FLAGS = {
     "spec.envelope": "--from",
     "spec.depth": "--depth",
     "spec.credentialsSecretRef": "--username",
+    "spec.tls.caRef": "--ca",
+    "insecureSkipVerify": "--insecure",
+    "tryUsernameVariants": "--try-username-variants",
 }
 
 
@@ -83,29 +87,44 @@ def read_password(source: str | None, username: str) -> str:
             raise UsageError(
                 "--username needs --password-file FILE (or - for standard input): there is no terminal to ask"
             )
-        return getpass.getpass(f"Password of {username}: ", stream=sys.stderr)
+        password = ask_secret(f"Password of {username}: ")
+        if problem := credentials.flaw(password):
+            raise UsageError(f"the password {problem}")
+        return password
     try:
-        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return credentials.read_password(source)
     except OSError as error:
         raise UsageError(f"--password-file {source}: {error.strerror}") from None
-    text = raw.decode("utf-8", "surrogateescape")
-    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+    except ValueError as error:
+        raise UsageError(f"--password-file {source}: {error}") from None
 
 
 def build_request(options: argparse.Namespace) -> ProbeRequest:
     """Turn arguments into a request; raises UsageError with every problem that the manifest checks find."""
     parsed = specs.parse(to_raw_spec(options))
     if parsed.spec is None or parsed.problems:
-        raise UsageError("; ".join(f"{FLAGS.get(p.field, p.field)}: {p.message}" for p in parsed.problems))
+        raise UsageError("; ".join(f"{_flag(p.field)}: {_in_flags(p.message)}" for p in parsed.problems))
     if not 1 <= options.timeout <= 600:
         raise UsageError(f"--timeout {options.timeout:g}: write seconds from 1 to 600")
     if options.ca:
         try:
             ssl.create_default_context(cafile=options.ca)
         except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"--ca {options.ca}: {error.strerror or 'no PEM certificates in it'}") from None
+            why = "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            raise UsageError(f"--ca {options.ca}: {why}") from None
     request = specs.to_request(parsed.spec, default_helo=None, credentials_dir=None, ca_file=options.ca, refused=None)
     return msgspec.structs.replace(request, timeout_seconds=options.timeout, credentials=None)
+
+
+def _flag(field: str) -> str:
+    return FLAGS.get(field.partition("[")[0], field)
+
+
+def _in_flags(text: str) -> str:
+    """Say flags where a sentence about a manifest names fields."""
+    for field in sorted(FLAGS, key=len, reverse=True):
+        text = re.sub(rf"{re.escape(field)}(?![\w.])", FLAGS[field], text)
+    return text
 
 
 def stage_line(stage: StageResult, width: int) -> str:
@@ -118,6 +137,8 @@ def stage_line(stage: StageResult, width: int) -> str:
 def credentials_of(options: argparse.Namespace) -> Credentials | None:
     """Return the login that the arguments give, None for none."""
     if options.username is not None:
+        if problem := credentials.flaw(options.username):
+            raise UsageError(f"--username {problem}")
         return Credentials(options.username, read_password(options.password_file, options.username))
     if options.password_file is not None:
         raise UsageError("--password-file has no --username NAME beside it")
@@ -127,11 +148,10 @@ def credentials_of(options: argparse.Namespace) -> Credentials | None:
 async def check(options: argparse.Namespace) -> int:
     """Run the check and print it; returns the exit code of its outcome."""
     request = build_request(options)
-    credentials = credentials_of(options)
+    login = credentials_of(options)
     lines: list[TranscriptLine] = []
-    result = await probe(
-        request, credentials, on_stage=progress(options), on_line=lines.append, on_port=port_progress(options)
-    )
+    sinks: dict[str, Any] = {"on_stage": progress(options), "on_port": port_progress(options)}
+    result = await probe(request, login, on_line=lines.append, stop=told_to_end(), **sinks)
     if request.mode is Mode.AUTO:
         request = resolved(request, result)
         if request.mode is not Mode.AUTO:
@@ -142,6 +162,14 @@ async def check(options: argparse.Namespace) -> int:
 
         after_check(request, result, options.username, Output(options.output))
     return EXIT_CODES[result.outcome]
+
+
+def told_to_end() -> asyncio.Event:
+    """Return what SIGTERM and SIGHUP set: the check ends with what there is, said in the wanted form."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def progress(options: argparse.Namespace) -> Callable[[StageResult], None] | None:

@@ -6,6 +6,7 @@ program reads (``--output json`` and the like) is there whatever the exit code.
 
 import argparse
 import asyncio
+import errno
 import io
 import os
 import sys
@@ -63,7 +64,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument("--parallel", type=int, default=32, metavar="N", help="with --hosts: so many at a time (32)")
     check.add_argument(
         "--mode",
-        choices=list(Mode),
+        choices=[mode.value for mode in Mode],
         default=Mode.AUTO,
         help="default: auto finds it out, without PORT among 25, 465, 587, 2525, 2465, 2587; never plain with a login",
     )
@@ -73,7 +74,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     )
     check.add_argument(
         "--mechanism",
-        choices=list(Mechanism),
+        choices=[mechanism.value for mechanism in Mechanism],
         default=Mechanism.AUTO,
         help="default: the first of PLAIN, LOGIN, SCRAM-SHA-256, CRAM-MD5 offered; XOAUTH2: the password is a token",
     )
@@ -88,10 +89,12 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         "--to", dest="rcpt_to", metavar="ADDRESS", action="append", default=[], help="RCPT TO; up to five"
     )
     check.add_argument("--helo", metavar="NAME", help="the EHLO name; a real name of yours, as servers judge it")
-    check.add_argument("--depth", choices=list(Depth), help="where to stop; message sends one marked test mail")
+    check.add_argument(
+        "--depth", choices=[depth.value for depth in Depth], help="where to stop; message sends one marked test mail"
+    )
     check.add_argument("--ca", metavar="FILE", help="PEM file of the CA to trust")
     check.add_argument("--server-name", metavar="NAME", help="the name that the certificate must carry")
-    check.add_argument("--min-tls", choices=["1.0", "1.1", "1.2", "1.3"], default="1.2")
+    check.add_argument("--min-tls", choices=["1.2", "1.3"], default="1.2")
     check.add_argument("--insecure", action="store_true", help="do not verify the certificate; no login is sent then")
     check.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="for the whole check (default 60)"
@@ -126,7 +129,7 @@ def _add_explain(explain: argparse.ArgumentParser) -> None:
     explain.add_argument("--stage", help="where the reply came: greeting, ehlo, auth, mail, rcpt …")
     explain.add_argument("--batch", metavar="FILE", help="JSON lines in, JSON lines out; - is standard input")
     explain.add_argument("--lang", choices=["en", "ko"], default="en")
-    explain.add_argument("--output", "-o", choices=[Output.TEXT, Output.JSON], default=Output.TEXT)
+    explain.add_argument("--output", "-o", choices=["text", "json"], default="text")
 
 
 def _add_ses_password(command: argparse.ArgumentParser) -> None:
@@ -149,7 +152,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 def _add_rendering(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lang", choices=["en", "ko"], default="en", help="language of the advice")
-    command.add_argument("--output", "-o", choices=list(Output), default=Output.TEXT)
+    command.add_argument("--output", "-o", choices=[output.value for output in Output], default="text")
     command.add_argument("--no-progress", action="store_true", help="no stage lines on stderr while the session runs")
 
 
@@ -162,18 +165,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prog = program(sys.argv[0])
     try:
         options = parser(prog).parse_args(words)
-        return asyncio.run(_run(options))
+        return _told(asyncio.run(_run(options)))
     except UsageError as error:
         command = next((word for word in words if word in COMMANDS), "")
         return _refused(words, f"{prog} {command}".strip(), str(error), Reason.SPEC_INVALID)
     except KeyboardInterrupt:
         return _refused(words, prog, "interrupted")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return USAGE_ERROR
     except Exception as error:  # noqa: BLE001 - our own fault must not look like the mail path's (exit 1)
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            _say_no_more()
+            print(f"{prog}: the result could not be written: {error.strerror}", file=sys.stderr)
+            return USAGE_ERROR
         traceback.print_exc()
         return _refused(words, prog, f"a fault of our own, please report it: {type(error).__name__}: {error}")
+
+
+def _told(code: int) -> int:
+    """Return the exit code once all is written: what cannot be must not show only when the interpreter ends."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code
+
+
+def _say_no_more() -> None:
+    """Have the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refused(words: list[str], who: str, message: str, reason: Reason = Reason.UNKNOWN) -> int:

@@ -103,6 +103,11 @@ def new_salt() -> str:
     return os.urandom(16).hex()
 
 
+def flaw(value: str) -> str | None:
+    """Say what makes a user name or password one that no login can carry, or nothing."""
+    return _flaw(wire_bytes(value))
+
+
 def edge_whitespace(credentials: Credentials) -> bool:
     """Tell whether username or password begins or ends with white space (``echo`` into base64 adds a newline)."""
     return any(value != value.strip() for value in (credentials.username, credentials.password))

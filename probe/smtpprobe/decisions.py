@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from smtpprobe import faults, settling
 from smtpprobe.egress import SURE_OF_RELAY
 from smtpprobe.faults import Fault, fault
-from smtpprobe.memory import CERTIFICATE, USERNAME_VARIANT
+from smtpprobe.memory import CERTIFICATE, CLIENT_HELLO, OLD_TLS, PLAIN_GREETING, USERNAME_VARIANT
 from smtpprobe.model import Alternative, Experiment, Verdict
 from smtpprobe.settling import ADDRESS_AGAIN
 from smtpprobe.summary import RULE_USERNAME
@@ -35,6 +35,9 @@ from smtpprobe.vocabulary import Mode, Reason, Stage
 __all__ = [
     "ADDRESS_AGAIN",
     "CERTIFICATE",
+    "CLIENT_HELLO",
+    "OLD_TLS",
+    "PLAIN_GREETING",
     "USERNAME_VARIANT",
     "Scene",
     "decide",
@@ -44,7 +47,6 @@ __all__ = [
     "with_form",
 ]
 
-CLIENT_HELLO, PLAIN_GREETING, OLD_TLS = "client-hello", "plain-greeting", "old-tls"
 LOCAL_RECIPIENT = "local-recipient"
 CERTIFICATE_REASONS = frozenset(
     {

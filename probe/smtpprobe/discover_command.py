@@ -26,7 +26,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--min-tls", choices=["1.2", "1.3"], default="1.2")
     command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for everything (default 60)")
     command.add_argument("--lang", choices=["en", "ko"], default="en", help="language of the text")
-    command.add_argument("--output", "-o", choices=[Output.TEXT, Output.JSON, Output.YAML], default=Output.TEXT)
+    command.add_argument("--output", "-o", choices=["text", "json", "yaml"], default="text")
     command.add_argument("--no-progress", action="store_true", help="no lines on stderr while ports are looked at")
     command.set_defaults(
         mode=Mode.AUTO,

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -39,6 +40,11 @@ _GUESSES: tuple[tuple[Stage, tuple[str, ...]], ...] = (
     (Stage.EHLO, ("helo", "ehlo")),
     (Stage.DOT, ("message", "spam", "content", "dmarc", "dkim")),
 )
+
+
+def is_success(text: str) -> bool:
+    """Say whether a text is a reply that refuses nothing."""
+    return re.match(r"\s*[23][0-5]\d(?:[ \-]|$)", text) is not None and not re.search(r"(?m)^[45]\d\d[ \-]", text)
 
 
 class UnreadableError(Exception):
@@ -151,7 +157,9 @@ def explain_text(
         return _explain_reason(Reason(what), lang, width)
     if what.startswith("{"):
         with contextlib.suppress(json.JSONDecodeError):
-            return explain_result(json.loads(what), lang, colour=colour, width=width, now=now)
+            found = json.loads(what)
+            if not found.keys() & {"response", "responseCode"}:  # an error object of Nodemailer is a text about a reply
+                return explain_result(found, lang, colour=colour, width=width, now=now)
     where = stage_of(stage, what)
     verdict = classify(where, what)
     lines = [f"{verdict.reason} ({verdict.confidence:.0%}) @ {where}"]
@@ -228,7 +236,9 @@ def _explain_line(line: str, lang: Lang) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UnreadableError("not a JSON object")
     text, stage = raw.get("text"), raw.get("stage")
-    if not isinstance(text, str) or not text.strip():
+    if text is not None and not isinstance(text, str):
+        raise UnreadableError("text is not a string")
+    if text is None or not text.strip():
         raise UnreadableError("text is missing")
     if stage is not None and not isinstance(stage, str):
         raise UnreadableError("stage is not a string")

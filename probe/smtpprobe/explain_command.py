@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,10 @@ from smtpprobe.vocabulary import Reason
 # Keys that only a SmtpProbe, a status, a result or a List of them has: a mapping without them is a pasted text.
 _KEYS = {"status", "conditions", "outcome", "items", "results"}
 _KINDS = {"SmtpProbe", "SmtpProbeList", "List"}
+_FILE_NAME = re.compile(r"[\w./~-]+\.(?:json|ya?ml|txt|log|pem)")
+_NO_REPLY = ("-----BEGIN", "apiVersion:")
+_REPLY_LINES = 40  # more than any reply or error text that somebody pastes
+_SUCCESS = "this reply is a success (2yz, 3yz): there is nothing to explain. Give the reply that refused"
 
 
 def explain(options: argparse.Namespace) -> int:
@@ -40,6 +45,8 @@ def _text(found: str | dict[str, Any], options: argparse.Namespace) -> str:
     look: dict[str, Any] = {"colour": colour_wanted(), "width": terminal_width(), "now": datetime.now(UTC)}
     if isinstance(found, dict):
         return explaining.explain_result(found, options.lang, **look)
+    if explaining.is_success(found):
+        raise UsageError(_SUCCESS)
     return explaining.explain_text(found, options.stage, options.lang, **look)
 
 
@@ -48,28 +55,49 @@ def _object(found: str | dict[str, Any], options: argparse.Namespace) -> str:
         answer = explaining.result_object(found, options.lang)
     elif found.strip() in set(Reason):
         answer = explaining.reason_object(Reason(found.strip()), options.lang)
+    elif explaining.is_success(found):
+        raise UsageError(_SUCCESS)
     else:
         answer = explaining.explain_object(found, options.stage, lang=options.lang)
     return json.dumps(answer, ensure_ascii=False, indent=2)
 
 
 def _read(what: str) -> str | dict[str, Any]:
-    """Return an object where ``what`` is, or names, a JSON or YAML mapping; else the text itself."""
+    """Return an object where ``what`` is, or names, JSON or YAML; else the text itself.
+
+    Several documents, or JSON lines, are one object with ``items``. Raises UsageError for a file, or text that begins
+    like JSON, that is longer than a reply and nothing that can be explained.
+    """
+    named = what not in set(Reason) and "\n" not in what and _is_file(what)
     if what == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "replace")
-    elif what not in set(Reason) and "\n" not in what and _is_file(what):
+    elif named:
         text = Path(what).read_text(encoding="utf-8", errors="replace")
     else:
+        if _FILE_NAME.fullmatch(what):
+            raise UsageError(f"{what}: there is no such file")
         text = what
         if not what.lstrip().startswith("{"):
             return what
     try:
-        found = yaml.safe_load(text)
+        found = [one for one in yaml.safe_load_all(text) if one is not None]
     except yaml.YAMLError:
-        return text
-    if not isinstance(found, dict):
-        return text
-    return found if _KEYS & found.keys() or found.get("kind") in _KINDS else text
+        found = _json_lines(text)
+    known = [one for one in found if isinstance(one, dict) and (_KEYS & one.keys() or one.get("kind") in _KINDS)]
+    if known and len(known) == len(found):
+        return known[0] if len(known) == 1 else {"items": known}
+    broken = not found and text.lstrip().startswith("{")
+    if broken or not text.strip() or text.startswith(_NO_REPLY) or text.count("\n") > _REPLY_LINES:
+        where = what if named else "the text"
+        raise UsageError(f"{where} is neither a reply nor a whole result: give what check, try or kubectl printed")
+    return text
+
+
+def _json_lines(text: str) -> list[Any]:
+    try:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except ValueError:
+        return []
 
 
 def _is_file(name: str) -> bool:

@@ -111,7 +111,13 @@ class FollowUp:
         if stage is not Stage.TLS or reason not in decisions.CERTIFICATE_REASONS:
             return ""
         seen = tls.described(self._at.seen)
-        return chain.told(seen, reason, self._at.server_name, tls.utc_now()) if seen else ""
+        if not seen:
+            return ""
+        number = int(found.verdict.rule.rpartition("-")[2])
+        untrusted = number in tls.UNTRUSTED
+        other = reason is Reason.CERTIFICATE_INVALID and not untrusted
+        said = found.detail.partition(" (")[0] if other else ""
+        return chain.told(seen, self._at.server_name, tls.utc_now(), untrusted=untrusted, said=said)
 
     # -------------------------------------------------------------------------------------------------- user names
 

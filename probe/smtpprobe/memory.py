@@ -14,6 +14,7 @@ from smtpprobe.vocabulary import Outcome
 
 KEPT_EXPERIMENTS = 8
 REFUSALS_THAT_PAUSE = 2  # logins in a row (design §9)
+CLIENT_HELLO, PLAIN_GREETING, OLD_TLS = "client-hello", "plain-greeting", "old-tls"
 CERTIFICATE, USERNAME_VARIANT = "certificate", "username-variant"
 # The one answer that is kept, of experiments with answers that are not: a certificate needs no connection, a variant is
 # remembered with the login (``VariantRecord``), and each pod has first seconds of its own.

@@ -59,6 +59,11 @@ def is_smtp_password(password: str) -> bool:
     return len(password) == 44 and len(raw) == 33 and raw[:1] == _VERSION
 
 
+def is_access_key_id(text: str) -> bool:
+    """Say whether this is the id of an access key, of a user or temporary: a name, and no secret."""
+    return re.fullmatch(r"(?:AKIA|ASIA)[A-Z0-9]{16}", text) is not None
+
+
 def is_iam_secret(password: str) -> bool:
     """Tell whether a password has the shape of an IAM secret access key; blanks around it do not hide it."""
     bare = password.strip()

@@ -1,12 +1,11 @@
 """``smtpprobe ses-password``: the SMTP password that Amazon SES wants, from an IAM secret, for one region."""
 
 import argparse
-import getpass
 import sys
 
 from smtpprobe import ses
 from smtpprobe.credentials import read_password
-from smtpprobe.usage import UsageError
+from smtpprobe.usage import UsageError, ask_secret
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -35,6 +34,8 @@ def ses_password(options: argparse.Namespace) -> int:
         raise UsageError("this is an SMTP password of SES already (44 characters): give the IAM secret access key")
     if secret != secret.strip():
         raise UsageError("the secret begins or ends with white space: write it again without")
+    if ses.is_access_key_id(secret):
+        raise UsageError("this is an access key id (AKIA…), which is the user name: give the secret that belongs to it")
     if not ses.is_iam_secret(secret):
         hint = f"an IAM secret access key has {ses.SECRET_LENGTH} characters, this one has {len(secret)}"
         print(f"smtpprobe ses-password: {hint}", file=sys.stderr)
@@ -46,7 +47,7 @@ def _secret(source: str | None) -> str:
     if source is None:
         if not sys.stdin.isatty():
             raise UsageError("give --secret-file FILE (or - for standard input): there is no terminal to ask")
-        secret = getpass.getpass("IAM secret access key: ", stream=sys.stderr)
+        secret = ask_secret("IAM secret access key: ")
         if not secret:
             raise UsageError("no secret was given")
         return secret

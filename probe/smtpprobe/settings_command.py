@@ -19,9 +19,9 @@ from smtpprobe.vocabulary import Mechanism, Mode, Outcome
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     command.add_argument("host", metavar="HOST:PORT", help="an IPv6 address is written [2001:db8::1]:587")
-    command.add_argument("--mode", choices=[Mode.PLAIN, Mode.STARTTLS, Mode.SMTPS], help="default: by the port")
+    command.add_argument("--mode", choices=["plain", "starttls", "smtps"], help="default: by the port")
     command.add_argument("--username", metavar="NAME", help="left out: without login")
-    command.add_argument("--mechanism", choices=list(Mechanism), default=Mechanism.AUTO)
+    command.add_argument("--mechanism", choices=[mechanism.value for mechanism in Mechanism], default="auto")
     command.add_argument("--from", dest="mail_from", metavar="ADDRESS")
     command.add_argument("--helo", metavar="NAME", help="the EHLO name")
     command.add_argument("--ca", metavar="FILE", help="PEM file of the CA to trust")
@@ -29,7 +29,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     names = ", ".join(clients())
     also = ", ".join(by_alias())
     command.add_argument("--client", metavar="NAME", action="append", type=_client, help=f"{names}; also: {also}")
-    command.add_argument("--output", "-o", choices=[Output.TEXT, Output.JSON], default=Output.TEXT)
+    command.add_argument("--output", "-o", choices=["text", "json"], default="text")
 
 
 def _client(name: str) -> str:

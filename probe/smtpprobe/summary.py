@@ -66,7 +66,7 @@ def message(result: ProbeResult, request: ProbeRequest, problem: str | None = No
 
     ``problem`` is the sentence of a probe that could not run.
     """
-    where = f"{request.host}:{request.port}"
+    where = f"[{request.host}]:{request.port}" if ":" in request.host else f"{request.host}:{request.port}"
     if problem is not None:
         return cut(f"{problem} ({where})")
     if result.outcome is Outcome.PASSED:
@@ -87,7 +87,7 @@ def _words(entry: StageResult) -> str:
     if reply is not None:
         parts = [str(reply.code), reply.enhanced or "", " ".join(reply.lines)]
         said = " ".join(part for part in parts if part)
-    return "; ".join(part for part in (entry.detail or "", said) if part)
+    return "; ".join(part for part in (said, entry.detail or "") if part)
 
 
 def _achieved(result: ProbeResult) -> str:

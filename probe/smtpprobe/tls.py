@@ -35,6 +35,8 @@ _VERIFY: dict[int, Reason] = {
     62: Reason.CERTIFICATE_HOSTNAME_MISMATCH,
     64: Reason.CERTIFICATE_HOSTNAME_MISMATCH,
 }
+# Those of OpenSSL's numbers that are about who signed: no issuer found, or one that nobody here knows.
+UNTRUSTED = frozenset({2, 18, 19, 20, 21, 27})
 # The hook below the one of ``ssl``, which looks up an enum's member for each number, 40 times a handshake.
 _HOOK: Any = getattr(ssl.SSLContext.__base__, "_msg_callback", None)
 _CONTENT_HANDSHAKE, _CONTENT_ALERT = 22, 21
@@ -242,8 +244,10 @@ def explain(error: ssl.SSLCertVerificationError, seen: Seen, server_name: str) -
         words += f": it begins on {leaf.not_before:%Y-%m-%d %H:%M} UTC, our clock says {now:%Y-%m-%d %H:%M} UTC"
     elif reason is Reason.CERTIFICATE_HOSTNAME_MISMATCH:
         names = f"it names {', '.join(leaf.sans[:4])}" if leaf.sans else "it has no subjectAltName"
+        if server_name in leaf.sans:
+            names = "it names the address as a DNS name, and an address counts in an iPAddress entry only"
         words = f"the certificate is not for {server_name}: {names}"
-    elif leaf.subject == leaf.issuer:
+    elif error.verify_code not in UNTRUSTED or leaf.subject == leaf.issuer:
         words += f" ({leaf.subject})"
     else:
         words += f": {chain[-1].issuer} is not trusted here"

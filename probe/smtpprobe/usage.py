@@ -1,7 +1,9 @@
 """What all commands share: how a target is written, how wrong usage ends, and what the terminal wants."""
 
+import getpass
 import os
 import re
+import signal
 import sys
 from typing import TextIO
 
@@ -31,6 +33,22 @@ def split_target(text: str) -> tuple[str, int | None]:
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise UsageError(f"port {port!r} of {text!r} is no port: write a number from 1 to 65535")
     return host, int(port)
+
+
+def ask_secret(prompt: str) -> str:
+    """Ask on the terminal for what must not be shown; an interrupt ends the program at once.
+
+    Raises UsageError where the terminal is closed instead.
+    """
+    # The loop's own handler would wait for a task, and the task for the answer.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return getpass.getpass(prompt, stream=sys.stderr)
+    except EOFError:
+        print(file=sys.stderr)
+        raise UsageError("nothing was entered") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def colour_wanted() -> bool:

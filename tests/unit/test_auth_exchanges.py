@@ -161,9 +161,7 @@ def test_scram_server_that_ignored_the_initial_response():
     assert login.answer(b64(SERVER_FIRST)) is not None
 
 
-@pytest.mark.parametrize(
-    "final", [b"v=AAAA", b"", b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4"]
-)
+@pytest.mark.parametrize("final", [b"v=AAAA", b"", b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4"])
 def test_scram_server_without_proof(final):
     """A server that cannot prove that it knows the password is given up."""
     login = vector()

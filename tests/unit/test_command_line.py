@@ -137,6 +137,12 @@ def test_flags_reach_the_request(tmp_path: Path) -> None:
         (["check", "h.example", "--ca", "/nonexistent"], "--ca"),
         (["check", "h.example", "--password-file", "x"], "--username"),
         (["check", "h.example", "--username", "me", "--password-file", "/nonexistent"], "--password-file"),
+        (["check", "h.example", "--username", "me", "--password-file", os.devnull], "the password is empty"),
+        (["check", "h.example", "--username", "", "--password-file", os.devnull], "--username is empty"),
+        (["check", "h.example", "--from", "", "--to", "a b@c.example"], "--to: "),
+        (["check", "h.example", "--depth", "auth"], "add --username"),
+        (["check", "h.example", "--mode", "bogus"], "'plain', 'starttls', 'smtps', 'auto'"),
+        (["check", "h.example", "--min-tls", "1.0"], "'1.2', '1.3'"),
         (["check", "h.example", "--username", "me", "--insecure", "--password-file", os.devnull], "--insecure"),
         (["try", "-f", "/nonexistent.yaml"], "/nonexistent.yaml"),
         (["explain"], "nothing to explain"),
@@ -286,6 +292,51 @@ def test_explain_a_long_or_odd_reply(capsys: pytest.CaptureFixture[str]) -> None
     for text in ("550 " + "x" * 5000, "550 a\x00b", "550-one\n550 two"):
         assert main(["explain", text]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_explain_takes_what_the_commands_print(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """JSON lines of --hosts and several YAML documents of try are told one after the other."""
+    results = [json.loads(FORMATS[Output.JSON]((one,))) for one in (FAILED, PASSED)]
+    for name, text in (
+        ("lines.json", "\n".join(json.dumps(one) for one in results)),
+        ("documents.yaml", "\n---\n".join(yaml.safe_dump(one) for one in results)),
+    ):
+        (tmp_path / name).write_text(text)
+        assert main(["explain", str(tmp_path / name), "--output", "json"]) == 0
+        told = json.loads(capsys.readouterr().out)["results"]
+        assert [one["reason"] for one in told] == ["RelayDenied", "Succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cut.json", '{"outcome": "Failed", "stages": [{"detail": "certificate has exp'),
+        ("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n"),
+        ("other.yaml", "apiVersion: v1\nkind: Secret\ndata: {password: c2VjcmV0}\n"),
+        ("report.txt", "helo rejected\n" * 60),
+        ("empty.txt", ""),
+    ],
+)
+def test_explain_refuses_a_file_that_is_no_answer_of_a_server(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, text: str
+) -> None:
+    """A file that is neither a result nor as short as a reply is refused and not quoted; so is a name of none."""
+    file = tmp_path / name
+    file.write_text(text)
+    assert main(["explain", str(file)]) == 3
+    said = capsys.readouterr().err
+    assert "neither a reply nor a whole result" in said
+    assert "c2VjcmV0" not in said
+    assert main(["explain", f"no-{name}"]) == 3
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_explain_says_of_a_success_that_it_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """A 250 needs no remedy, and an error object of Nodemailer is read for the reply in it."""
+    assert main(["explain", "250 2.1.5 Ok"]) == 3
+    assert "success" in capsys.readouterr().err
+    assert main(["explain", '{"code":"EAUTH","response":"535 5.7.8 authentication failed","responseCode":535}']) == 0
+    assert "BadCredentials" in capsys.readouterr().out
 
 
 BATCH = [
