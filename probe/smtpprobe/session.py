@@ -254,6 +254,7 @@ class Session:
         entry = StageResult(
             stage=Stage.QUIT,
             outcome=StageOutcome.PASSED,
+            after_tls=self._at.tls is not None,
             elapsed_ms=round((self._loop.time() - began) * 1000),
             reply=end.reply,
             detail=None if isinstance(end, Heard) else end.detail,

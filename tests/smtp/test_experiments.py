@@ -142,6 +142,24 @@ def test_each_fault_of_a_certificate_has_its_words(kind: str, words: str) -> Non
     assert len(server.heard) == 1
 
 
+@pytest.mark.parametrize(
+    "kind, name, words, never",
+    [
+        ("client-purpose", None, "purpose", "not trusted"),
+        ("address-as-name", "127.0.0.1", "an address counts in an iPAddress entry only", "not trusted"),
+    ],
+)
+def test_a_trusted_certificate_is_not_called_untrusted(kind: str, name: str | None, words: str, never: str) -> None:
+    """A certificate for clients, or one that names an address as a DNS name, is told as that, its issuer being known."""
+    contexts = pki().contexts | {"good": pki().contexts[kind]}
+    options = TlsOptions(ca_file=str(Path(pki().ca_file).with_name(f"{kind}-cert.pem")), server_name=name)
+    with Hostile(["@hello"], "smtps", contexts) as server:
+        result = run(request(server.port, Mode.SMTPS, tls=options))
+    text = f"{result.message} {result.experiments[0].showed}"
+    assert words in text
+    assert never not in text
+
+
 # ---------------------------------------------------------------------------------------------- the server's own mail
 
 

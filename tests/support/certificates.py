@@ -11,7 +11,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = dt.timedelta(days=1)
 
@@ -50,6 +50,10 @@ def pki() -> Pki:
     contexts["common-name-only"] = _self_made(folder, "cn", san=None, subject="localhost")
     contexts["self-signed"] = _self_made(folder, "self", san="localhost", subject="localhost")
     contexts["weak-key"] = _self_made(folder, "weak", san="localhost", subject="localhost", weak=True)
+    contexts["client-purpose"] = _self_made(
+        folder, "client-purpose", san="localhost", subject="localhost", purpose=ExtendedKeyUsageOID.CLIENT_AUTH
+    )
+    contexts["address-as-name"] = _self_made(folder, "address-as-name", san="127.0.0.1", subject="localhost")
     contexts["unknown-name"] = _context(good)
     contexts["unknown-name"].sni_callback = lambda *_: ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
     contexts["long-chain"] = _long_chain(good, folder)
@@ -96,7 +100,15 @@ def _long_chain(cert: trustme.LeafCert, folder: Path) -> ssl.SSLContext:
     return _from_file(folder / "long.pem")
 
 
-def _self_made(folder: Path, name: str, *, san: str | None, subject: str, weak: bool = False) -> ssl.SSLContext:
+def _self_made(
+    folder: Path,
+    name: str,
+    *,
+    san: str | None,
+    subject: str,
+    weak: bool = False,
+    purpose: x509.ObjectIdentifier | None = None,
+) -> ssl.SSLContext:
     key = rsa.generate_private_key(65537, 1024) if weak else ec.generate_private_key(ec.SECP256R1())
     who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
     now = dt.datetime.now(dt.UTC)
@@ -104,6 +116,8 @@ def _self_made(folder: Path, name: str, *, san: str | None, subject: str, weak: 
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
     if san is not None:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(san)]), critical=False)
+    if purpose is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     cert = builder.sign(key, hashes.SHA256())
     pem = cert.public_bytes(serialization.Encoding.PEM)
     (folder / f"{name}-cert.pem").write_bytes(pem)
