@@ -44,7 +44,7 @@ async def discover(options: argparse.Namespace) -> int:
     """Look, choose, log in where that is asked, print; 0 where a configuration was found and worked, 2 where not."""
     # By need: the parser of every command comes through this module.
     from smtpprobe.check import build_request, credentials_of, port_progress, report_of
-    from smtpprobe.discovery import resolved
+    from smtpprobe.discovery import resolved, works
     from smtpprobe.discovery_text import manifest as manifest_of
     from smtpprobe.probing import probe
 
@@ -54,7 +54,7 @@ async def discover(options: argparse.Namespace) -> int:
     result = await probe(request, credentials, on_line=lines.append, on_port=port_progress(options))
     request = resolved(request, result)
     report = report_of(options, request, result, tuple(lines))
-    usable = result.outcome is Outcome.PASSED and request.mode is not Mode.AUTO
+    usable = works(result.discovery) and request.mode is not Mode.AUTO
     manifest = manifest_of(request, login=credentials is not None) if usable else None
     output = Output(options.output)
     if output is Output.TEXT:
@@ -85,5 +85,9 @@ def _text(options: argparse.Namespace, report: Report, manifest: dict[str, Any] 
     told = (f"  {line}" for line in paragraphs([found.why, result.message], words.WIDTH - 2))
     blocks.append("\n".join([words.chosen(found, request, usable=True, lang=options.lang), *told]))
     hint = words.secret_hint(request, options.username, options.lang) if options.username is not None else []
+    hint += words.ca_hint(request, options.lang)
     blocks.append("\n".join([*hint, yaml.safe_dump(manifest, allow_unicode=True, sort_keys=False).rstrip()]))
+    if result.outcome is not Outcome.PASSED:
+        rest = msgspec.structs.replace(result, discovery=None)
+        blocks.append(text(rest, request, lang=options.lang, colour=colour_wanted(), transcript=report.transcript))
     return "\n\n".join(blocks)

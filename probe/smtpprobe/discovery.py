@@ -239,6 +239,11 @@ def resolved(request: ProbeRequest, result: ProbeResult) -> ProbeRequest:
     return msgspec.structs.replace(request, port=found.port, mode=found.mode or Mode.AUTO)
 
 
+def works(found: Discovery | None) -> bool:
+    """Say whether the port that was chosen can be used, whatever became of the login on it."""
+    return found is not None and any(one.port == found.port and one.reason is None for one in found.ports)
+
+
 def unusable(request: ProbeRequest, result: ProbeResult, found: Discovery) -> ProbeResult:
     """Make the result of a run that found no port to use out of the look whose failure says most."""
     verdict = result.verdict or Verdict(reason=Reason.TLS_NOT_OFFERED, rule="transport:starttls-absent")

@@ -25,6 +25,7 @@ _WORDS: Final[dict[Lang, dict[str, str]]] = {
         "none": "nothing to use",
         "port": "port",
         "secret": "Its login belongs into a Secret, for example:",
+        "ca": "The CA belongs into a ConfigMap, for example:",
     },
     "ko": {
         "head": "포트  모드      TLS      로그인",
@@ -39,6 +40,7 @@ _WORDS: Final[dict[Lang, dict[str, str]]] = {
         "none": "사용할 수 있는 설정 없음",
         "port": "포트",
         "secret": "로그인 정보는 Secret에 넣습니다. 예:",
+        "ca": "CA 인증서는 ConfigMap에 넣습니다. 예:",
     },
 }
 
@@ -146,3 +148,11 @@ def secret_hint(request: ProbeRequest, username: str, lang: Lang = "en") -> list
     user = shlex.quote(f"username={username}")
     command = f"kubectl create secret generic {object_name(request.host)}-login --from-literal={user}"
     return [f"# {_WORDS[lang]['secret']}", f"# {command} --from-file=password=FILE"]
+
+
+def ca_hint(request: ProbeRequest, lang: Lang = "en") -> list[str]:
+    """Say how the ConfigMap that ``manifest`` names is made, where there is one."""
+    if not request.tls.ca_file or request.mode == "plain":
+        return []
+    command = f"kubectl create configmap {object_name(request.host)}-ca --from-file=ca.crt="
+    return [f"# {_WORDS[lang]['ca']}", f"# {command}{shlex.quote(request.tls.ca_file)}"]

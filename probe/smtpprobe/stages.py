@@ -353,6 +353,8 @@ class Stages:
         self.talk.wire.catch_up()
         if heard.code < 400:
             detail = f"{heard.code} is no answer to this command"
+            if stage is Stage.DOT:
+                detail += "; the message may have been delivered"
             self.talk.alive = False
             return fault(Reason.PROTOCOL_ERROR, "unexpected-code", detail, reply=heard.reply)
         from smtpprobe.classify import SessionFacts, classify  # by need: a session that passes has no refusal

@@ -52,6 +52,19 @@ def test_discover_prints_the_ports_and_a_manifest_to_apply() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 200
 
 
+def test_discover_names_the_port_also_where_its_login_was_refused() -> None:
+    """A wrong password makes no port useless: the choice and the manifest stand, and below them who must act."""
+    refusing = "@hello AUTH PLAIN LOGIN\n< AUTH\n> 535 5.7.8 Error: authentication failed"
+    with ports({465: ("smtps", refusing)}) as there:
+        done = run("smtpprobe", "discover", there.host, *TRUST, *LOGIN, stdin=PASSWORD.encode())
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert there.logins == 1
+    assert f"USE: {there.host} port 465, smtps" in done.stdout
+    assert "--from-file=ca.crt=" in done.stdout
+    assert "port: 465" in done.stdout
+    assert "BadCredentials" in done.stdout
+
+
 @pytest.mark.parametrize("form", ["json", "yaml"])
 def test_discover_for_programs(form: str) -> None:
     """One object with every key of check, the ports in full, and the manifest; all else is on stderr."""
