@@ -202,7 +202,6 @@ def report_of(
     advice = None
     if result.verdict is not None:
         advice = advise(result.verdict.reason, AdviceFacts.of(request, result), options.lang)
-        advice = msgspec.structs.replace(advice, text=_in_flags(advice.text))
     return Report(request=request, result=result, advice=advice, lang=options.lang, transcript=lines)
 
 

@@ -14,8 +14,9 @@ import yaml
 from smtpprobe import explain as explaining
 from smtpprobe.advice import Lang
 from smtpprobe.output import Output
+from smtpprobe.report_words import note_text
 from smtpprobe.usage import USAGE_ERROR, UsageError, colour_wanted, terminal_width
-from smtpprobe.vocabulary import Reason
+from smtpprobe.vocabulary import Note, Reason
 
 # Keys that only a SmtpProbe, a status, a result or a List of them has: a mapping without them is a pasted text.
 _KEYS = {"status", "conditions", "outcome", "items", "results"}
@@ -45,6 +46,8 @@ def _text(found: str | dict[str, Any], options: argparse.Namespace) -> str:
     look: dict[str, Any] = {"colour": colour_wanted(), "width": terminal_width(), "now": datetime.now(UTC)}
     if isinstance(found, dict):
         return explaining.explain_result(found, options.lang, **look)
+    if found.strip() in set(Note):
+        return note_text(Note(found.strip()), options.lang)
     if explaining.is_success(found):
         raise UsageError(_SUCCESS)
     return explaining.explain_text(found, options.stage, options.lang, **look)
@@ -55,6 +58,8 @@ def _object(found: str | dict[str, Any], options: argparse.Namespace) -> str:
         answer = explaining.result_object(found, options.lang)
     elif found.strip() in set(Reason):
         answer = explaining.reason_object(Reason(found.strip()), options.lang)
+    elif found.strip() in set(Note):
+        raise UsageError(f"{found.strip()} is a note beside a verdict, and no reason: ask without --output json")
     elif explaining.is_success(found):
         raise UsageError(_SUCCESS)
     else:

@@ -19,7 +19,7 @@ from smtpprobe.layout import WIDTH, columns, fit, paragraphs
 from smtpprobe.model import Certificate, Experiment, ProbeRequest, ProbeResult, StageResult, TlsFacts, TranscriptLine
 from smtpprobe.proof import needs_message
 from smtpprobe.replies import mechanisms
-from smtpprobe.report_words import HEADS, PROOF, TLS
+from smtpprobe.report_words import HEADS, PROOF, TLS, note_text
 from smtpprobe.resource import Outage, SeenCertificate, Spec, Status
 from smtpprobe.runs import run_digest
 from smtpprobe.summary import EXPIRES_SOON
@@ -84,7 +84,8 @@ def text(
     blocks.append(_block(paint(heads["egress"], "bold"), _egress_lines(result, request, lang, prose)))
     experiments = [_experiment(one, lang) for one in result.experiments]
     blocks.append(_block(paint(heads["experiments"], "bold"), paragraphs(experiments, prose)))
-    blocks.append(_block(paint(heads["notes"], "bold"), [", ".join(result.notes)] if result.notes else []))
+    notes = [note_text(note, lang) for note in result.notes]
+    blocks.append(_block(paint(heads["notes"], "bold"), paragraphs(notes, prose)))
     blocks.append(_block(paint(heads["transcript"], "bold"), (_spoken(line, paint) for line in transcript)))
     return _joined(blocks, width)
 

@@ -1,6 +1,11 @@
 """The words of a report around what it reports, in English and Korean."""
 
+import functools
+import tomllib
+from pathlib import Path
+
 from smtpprobe.advice import Lang
+from smtpprobe.vocabulary import Note
 
 HEADS: dict[Lang, dict[str, str]] = {
     "en": {
@@ -104,3 +109,13 @@ TLS: dict[Lang, dict[str, str]] = {
         "now": "계속 실패 중",
     },
 }
+
+
+def note_text(note: Note, lang: Lang) -> str:
+    """Return what a note means, for people."""
+    return f"{note}: {_notes()[note][lang]}"
+
+
+@functools.cache
+def _notes() -> dict[str, dict[str, str]]:
+    return tomllib.loads(Path(__file__).with_name("notes.toml").read_text("utf-8"))

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from smtpprobe import report
+from smtpprobe.cli import main
 from smtpprobe.evidence import location_of
 from smtpprobe.layout import columns
 from smtpprobe.model import (
@@ -25,6 +26,7 @@ from smtpprobe.model import (
     TranscriptLine,
     Verdict,
 )
+from smtpprobe.report_words import note_text
 from smtpprobe.resource import Advice, Condition, HistoryEntry, LastRun, Outage, SeenCertificate, Spec, Status
 from smtpprobe.runs import run_digest
 from smtpprobe.summary import message
@@ -312,3 +314,13 @@ def test_what_no_session_says_is_told_first():
     run = msgspec.structs.replace(run, outcome=Outcome.FAILED)
     again = report.from_status(told(last_run=run, advice=Advice(owner="app developer", text="Create the Secret.")))
     assert "Create the Secret." not in again
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_each_note_is_explained(lang):
+    """No note stands alone: it has a sentence in each language, in reports and for `smtpprobe explain NOTE`."""
+    for note in Note:
+        text = note_text(note, lang)
+        assert text.startswith(f"{note}: ")
+        assert len(text) > len(note) + 8
+        assert main(["explain", note, "--lang", lang]) == 0
