@@ -122,8 +122,8 @@ def _flag(field: str) -> str:
 
 def _in_flags(text: str) -> str:
     """Say flags where a sentence about a manifest names fields."""
-    for field in sorted(FLAGS, key=len, reverse=True):
-        text = re.sub(rf"{re.escape(field)}(?![\w.])", FLAGS[field], text)
+    for field, flag in sorted((FLAGS | {"spec.envelope": "--from and --to"}).items(), reverse=True):
+        text = re.sub(rf"{re.escape(field)}(?![\w.])", flag, text)
     return text
 
 

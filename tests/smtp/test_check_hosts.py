@@ -133,7 +133,7 @@ def test_one_host_is_never_crowded(tmp_path: Path) -> None:
         (("--depth", "message", "--from", "a@shop.example.com", "--to", "b@example.org"), "sends no message"),
         (("--parallel", "0"), "from 1 to 256"),
         (("--settings",), "for one HOST"),
-        (("--min-tls", "1.3", "--depth", "auth"), "credentials"),
+        (("--min-tls", "1.3", "--depth", "auth"), "depth auth logs in"),
         (("127.0.0.1",), "name one HOST"),
     ],
 )

@@ -93,7 +93,7 @@ ENDS = {
     "spoke before the message": (UNTIL_DATA + ">> 354 go on\\r\\n250 ok\\r\\n\nhang", Stage.DOT, Reason.PROTOCOL_ERROR),
     "left before the message": (UNTIL_DATA + ">> 354 go on\\r\\n421 4.3.2 bye\\r\\n\nhang", Stage.DOT, Reason.SERVICE_UNAVAILABLE),
 }  # fmt: skip
-UNSURE = {"closed at the dot", "reset at the dot", "silent at the dot", "nonsense at the dot"}
+UNSURE = {"354 at the dot", "closed at the dot", "reset at the dot", "silent at the dot", "nonsense at the dot"}
 
 
 @ALL_MODES

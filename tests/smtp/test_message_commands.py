@@ -36,7 +36,7 @@ def test_check_wants_a_recipient_for_a_message() -> None:
     """--depth message without --to is a usage error in a sentence, and nothing is connected."""
     done = run("smtpprobe", "check", "localhost:1", "--mode", "plain", "--from", "a@b.example", "--depth", "message")
     assert done.returncode == 3
-    assert "--depth: depth message sends a mail: add spec.envelope with at least one recipient" in done.stderr
+    assert "--depth: depth message sends a mail: add --from and --to with at least one recipient" in done.stderr
 
 
 def korean(text: str) -> bool:
