@@ -237,7 +237,8 @@ def _fitting_mode(result: ProbeResult) -> str | None:
 def _situations(request: ProbeRequest | None, result: ProbeResult) -> tuple[str, ...]:
     """Name what this session knows that makes other advice right than its reason's alone (``advice_rules.toml``)."""
     answers = {(one.name, one.answer) for one in result.experiments}
-    keywords = (*(result.features.before_tls or ()), *(result.features.after_tls or ()))
+    before, after = result.features.before_tls, result.features.after_tls
+    heard = before is not None or after is not None  # a status keeps no EHLO
     own = request is not None and (
         (result.auth.mechanism is None and request.mechanism is not Mechanism.AUTO)
         or (request.tls.min_version == "1.3" and (memory.OLD_TLS, "old") in answers)
@@ -249,7 +250,7 @@ def _situations(request: ProbeRequest | None, result: ProbeResult) -> tuple[str,
         "at-tls": result.stage is Stage.TLS,
         "in-tls": result.tls is not None and result.tls.protocol is not None,
         "no-tls-either": (memory.CLIENT_HELLO, "silent") in answers,
-        "no-login-offered": result.stage is Stage.RCPT and not mechanisms(keywords),
+        "no-login-offered": result.stage is Stage.RCPT and heard and not mechanisms((*(before or ()), *(after or ()))),
     }
     return tuple(situation for situation, holds in known.items() if holds)
 

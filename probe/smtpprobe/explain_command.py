@@ -22,8 +22,8 @@ from smtpprobe.vocabulary import Note, Reason
 _KEYS = {"status", "conditions", "outcome", "items", "results"}
 _KINDS = {"SmtpProbe", "SmtpProbeList", "List"}
 _FILE_NAME = re.compile(r"[\w./~-]+\.(?:json|ya?ml|txt|log|pem)")
-_NO_REPLY = ("-----BEGIN", "apiVersion:")
-_REPLY_LINES = 40  # more than any reply or error text that somebody pastes
+# A PEM file, a manifest of something else, our own report as text: nothing that a server said.
+_NO_REPLY = re.compile(r"\s*(?:-----BEGIN|apiVersion:)|(?s:.*)^(?:STAGES|단계)$", re.MULTILINE)
 _SUCCESS = "this reply is a success (2yz, 3yz): there is nothing to explain. Give the reply that refused"
 
 
@@ -70,8 +70,8 @@ def _object(found: str | dict[str, Any], options: argparse.Namespace) -> str:
 def _read(what: str) -> str | dict[str, Any]:
     """Return an object where ``what`` is, or names, JSON or YAML; else the text itself.
 
-    Several documents, or JSON lines, are one object with ``items``. Raises UsageError for a file, or text that begins
-    like JSON, that is longer than a reply and nothing that can be explained.
+    Several documents, or JSON lines, are one object with ``items``. Raises UsageError for what is neither a result nor
+    anything that a server or a client said.
     """
     named = what not in set(Reason) and "\n" not in what and _is_file(what)
     if what == "-":
@@ -92,7 +92,7 @@ def _read(what: str) -> str | dict[str, Any]:
     if known and len(known) == len(found):
         return known[0] if len(known) == 1 else {"items": known}
     broken = not found and text.lstrip().startswith("{")
-    if broken or not text.strip() or text.startswith(_NO_REPLY) or text.count("\n") > _REPLY_LINES:
+    if broken or not text.strip() or _NO_REPLY.match(text):
         where = what if named else "the text"
         raise UsageError(f"{where} is neither a reply nor a whole result: give what check, try or kubectl printed")
     return text

@@ -53,7 +53,8 @@ def certificate(subject: str, days: int) -> Certificate:
     ("reason", "stage", "known", "right", "wrong"),
     [
         (Reason.RELAY_DENIED, "rcpt", {"auth": AuthFacts(sent=True, succeeded=True)}, "took the login", "Log in if"),
-        (Reason.RELAY_DENIED, "rcpt", {}, "offers no login on this port", "Log in if"),
+        (Reason.RELAY_DENIED, "rcpt", {"features": Features(before_tls=("SIZE",))}, "offers no login on", "Log in if"),
+        (Reason.RELAY_DENIED, "rcpt", {}, "Log in if", "offers no login on"),
         (
             Reason.RELAY_DENIED,
             "rcpt",

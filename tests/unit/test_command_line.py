@@ -313,7 +313,7 @@ def test_explain_takes_what_the_commands_print(capsys: pytest.CaptureFixture[str
         ("cut.json", '{"outcome": "Failed", "stages": [{"detail": "certificate has exp'),
         ("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n"),
         ("other.yaml", "apiVersion: v1\nkind: Secret\ndata: {password: c2VjcmV0}\n"),
-        ("report.txt", "helo rejected\n" * 60),
+        ("report.txt", "mx.example.net:587 starttls  Failed\n\nSTAGES\n  ehlo  Failed  550 helo rejected\n"),
         ("empty.txt", ""),
     ],
 )
