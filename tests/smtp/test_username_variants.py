@@ -325,10 +325,13 @@ def mail() -> cluster_facts.Mail:
 Ask = Callable[[str, str], ProbeResult]
 
 
-@pytest.mark.parametrize("service, mode", [("submission", Mode.STARTTLS), ("submissions", Mode.SMTPS)])
-def test_dovecot_counts_two_logins(mail: cluster_facts.Mail, service: str, mode: Mode) -> None:
-    """``user52`` at a server that knows only user52@corp.test: one refused, one accepted, and the form is named."""
-    at, full = mail.services[service], "user52@corp.test"
+@pytest.mark.parametrize(
+    "service, mode, user",  # a user each: the logins of both are counted in one log, at the same time
+    [("submission", Mode.STARTTLS, "user52"), ("submissions", Mode.SMTPS, "user53")],
+)
+def test_dovecot_counts_two_logins(mail: cluster_facts.Mail, service: str, mode: Mode, user: str) -> None:
+    """A bare name at a server that knows only name@corp.test: one refused, one accepted, and the form is named."""
+    at, full = mail.services[service], f"{user}@corp.test"
     made = request(
         at.port,
         mode,
@@ -337,12 +340,12 @@ def test_dovecot_counts_two_logins(mail: cluster_facts.Mail, service: str, mode:
         envelope=Envelope(mail_from="orders@corp.test"),
     )
     mark = mail.mark()
-    result = run(made, "user52", mail.users[full])
+    result = run(made, user, mail.users[full])
     assert reason(result) == ("auth", Reason.USERNAME_FORMAT), result.message
     assert result.auth.username == full
-    assert mail.logins("user52", since=mark) == cluster_facts.Logins(accepted=0, refused=1)
+    assert mail.logins(user, since=mark) == cluster_facts.Logins(accepted=0, refused=1)
     assert mail.logins(full, since=mark) == cluster_facts.Logins(accepted=1, refused=0)
     mark = mail.mark()
-    result = run(made, "user52", "not-the-password")
+    result = run(made, user, "not-the-password")
     assert reason(result) == ("auth", Reason.BAD_CREDENTIALS)
-    assert mail.logins("user52", since=mark).refused == mail.logins(full, since=mark).refused == 1
+    assert mail.logins(user, since=mark).refused == mail.logins(full, since=mark).refused == 1
