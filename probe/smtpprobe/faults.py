@@ -85,6 +85,15 @@ def foreign(raw: bytes) -> str | None:
     return None if re.match(rb"[ \t+-]?\d", raw) or not raw.strip() else "no SMTP server"
 
 
+def other_service(banner: str) -> str | None:
+    """Name the service that greets with 220 like a mail server, and then knows no EHLO; None for a mail server."""
+    if re.search("SMTP|mail", banner, re.IGNORECASE):
+        return None
+    if re.search(r"\bLMTP\b", banner):
+        return "an LMTP server"
+    return "an FTP server" if re.search("FTP|FileZilla", banner, re.IGNORECASE) else None
+
+
 def no_greeting(ended: Ended, pending: bytes, limit: Limit, *, begun: bool) -> Fault:
     """Judge a connection on which no whole greeting came; ``pending`` is what came of its last line."""
     if pending and foreign(pending) is not None:

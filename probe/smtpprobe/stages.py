@@ -28,9 +28,6 @@ from smtpprobe.wire import Limit, NotConnected, Wire, connect
 if TYPE_CHECKING:
     from smtpprobe.message import Message
 
-_FTP = re.compile(r"FTP|FileZilla", re.IGNORECASE)
-_MAIL = re.compile(r"SMTP|mail", re.IGNORECASE)
-_LMTP = re.compile(r"\bLMTP\b")
 _NNTP = re.compile(r"\b(NNTP|INN|news)\b", re.IGNORECASE)
 _STARRED = re.compile(r"\*{4}")
 _MASKED_KEYWORD = re.compile(r"X{4}")
@@ -247,9 +244,9 @@ class Stages:
         return Done(heard)
 
     def _ehlo_refused(self, step: Step, heard: Heard) -> Fault:
-        other = "an LMTP" if _LMTP.search(self.banner) else "an FTP" if _FTP.search(self.banner) else None
-        if other is not None and not _MAIL.search(self.banner) and heard.code >= 500:
-            detail = f"this is {other} server: '{clip(self.banner, 64)}'"
+        other = faults.other_service(self.banner) if heard.code >= 500 else None
+        if other is not None:
+            detail = f"this is {other}: '{clip(self.banner, 64)}'"
             return fault(Reason.NOT_SMTP, "not-smtp", detail, reply=heard.reply)
         refused = self._refused(Stage.EHLO, heard)
         again = step.after_tls and self.mode is Mode.STARTTLS
