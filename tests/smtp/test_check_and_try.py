@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from certificates import pki
 from hostile import Hostile
-from programs import BIN, authority, login, manifest, ready, run, write
+from programs import BIN, authority, eventually, login, manifest, ready, run, write
 from stock import Stock, stock_server
 
 PASSWORD = "correct-horse-9"
@@ -240,3 +241,29 @@ def test_try_says_what_is_wrong_with_a_file(content: str, says: str, tmp_path: P
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (3, "", 1), done.stderr
     assert says in done.stderr
     assert str(file) in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_check_that_is_told_to_end_still_gives_its_object(number: int) -> None:
+    """`timeout` and a closed terminal end a check with the stages that it has, as Error, exit 3."""
+    with Hostile(["> 220 mx.example.net\n< EHLO\nhang"], "plain") as there:
+        words = ("check", f"localhost:{there.port}", "--mode", "plain", "--timeout", "60", "--output", "json")
+        with subprocess.Popen([BIN / "smtpprobe", *words], stdout=subprocess.PIPE) as process:
+            eventually("the server hears EHLO", lambda: there.heard and there.heard[0].lines)
+            process.send_signal(number)
+            out, _ = process.communicate(timeout=30)
+    answer = json.loads(out)
+    assert (process.returncode, answer["outcome"], answer["reason"]) == (3, "Error", "DeadlineExceeded")
+    assert [one["stage"] for one in answer["stages"] if one["outcome"] == "Passed"] == ["dns", "connect", "greeting"]
+
+
+def test_a_result_that_cannot_be_written_is_said_in_a_line(server: Stock) -> None:
+    """A full disk is no traceback: one line on stderr, exit 3."""
+    words = ("check", f"localhost:{server.port}", "--mode", "starttls", "--ca", pki().ca_file, "--output", "json")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [BIN / "smtpprobe", *words], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, text=True
+        )
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "could not be written" in done.stderr
