@@ -18,6 +18,7 @@ from smtpprobe.issuers import name_of
 from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Value
 from smtpprobe.replies import mechanisms
 from smtpprobe.resource import Advice
+from smtpprobe.summary import endpoint
 from smtpprobe.vocabulary import REASONS, EgressMethod, Mechanism, Mode, Note, Owner, Reason, Stage, StageOutcome
 
 __all__ = ["OWNERS", "SHAPES", "AdviceFacts", "Lang", "advise", "more", "reply_text", "session_line"]
@@ -277,8 +278,7 @@ def _values(facts: AdviceFacts, lang: Lang) -> dict[str, str]:
     if facts.time:
         values["time"] = utc(facts.time)
     if facts.host:
-        host = f"[{facts.host}]" if facts.port and ":" in facts.host else facts.host
-        values["server"] = f"{host}:{facts.port}" if facts.port else host
+        values["server"] = endpoint(facts.host, facts.port) if facts.port else facts.host
     if facts.user_shape:
         values["user_shape"] = SHAPES[lang].get(facts.user_shape, facts.user_shape)
     if facts.service:

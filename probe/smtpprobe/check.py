@@ -80,7 +80,7 @@ def to_raw_spec(options: argparse.Namespace) -> dict[str, Any]:
 def read_password(source: str | None, username: str) -> str:
     """Read the password from a file, from standard input (``-``) or from a terminal; one trailing newline is dropped.
 
-    Raises UsageError where there is neither a file nor a terminal to ask.
+    Raises UsageError where there is neither a file nor a terminal to ask, and for what no login can carry.
     """
     if source is None:
         if not sys.stdin.isatty():

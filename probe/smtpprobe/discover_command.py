@@ -76,18 +76,15 @@ def _text(options: argparse.Namespace, report: Report, manifest: dict[str, Any] 
 
     result, request, found = report.result, report.request, report.result.discovery
     blocks = ["\n".join(words.rows(found, options.lang))] if found is not None and found.ports else []
-    if found is None or request is None or manifest is None:
-        if found is not None and request is not None:
-            blocks.append(words.chosen(found, request, usable=False, lang=options.lang))
-        rest = msgspec.structs.replace(result, discovery=None)
-        blocks.append(text(rest, request, lang=options.lang, colour=colour_wanted(), transcript=report.transcript))
-        return "\n\n".join(blocks)
-    told = (f"  {line}" for line in paragraphs([found.why, result.message], words.WIDTH - 2))
-    blocks.append("\n".join([words.chosen(found, request, usable=True, lang=options.lang), *told]))
-    hint = words.secret_hint(request, options.username, options.lang) if options.username is not None else []
-    hint += words.ca_hint(request, options.lang)
-    blocks.append("\n".join([*hint, yaml.safe_dump(manifest, allow_unicode=True, sort_keys=False).rstrip()]))
-    if result.outcome is not Outcome.PASSED:
+    if found is not None and request is not None and manifest is not None:
+        told = (f"  {line}" for line in paragraphs([found.why, result.message], words.WIDTH - 2))
+        blocks.append("\n".join([words.chosen(found, request, usable=True, lang=options.lang), *told]))
+        hint = words.secret_hint(request, options.username, options.lang) if options.username is not None else []
+        hint += words.ca_hint(request, options.lang)
+        blocks.append("\n".join([*hint, yaml.safe_dump(manifest, allow_unicode=True, sort_keys=False).rstrip()]))
+    elif found is not None and request is not None:
+        blocks.append(words.chosen(found, request, usable=False, lang=options.lang))
+    if manifest is None or result.outcome is not Outcome.PASSED:
         rest = msgspec.structs.replace(result, discovery=None)
         blocks.append(text(rest, request, lang=options.lang, colour=colour_wanted(), transcript=report.transcript))
     return "\n\n".join(blocks)

@@ -16,6 +16,7 @@ import yaml
 
 from smtpprobe.model import ProbeRequest, ProbeResult, TranscriptLine, Value, Verdict
 from smtpprobe.resource import Advice
+from smtpprobe.summary import endpoint
 from smtpprobe.vocabulary import Outcome, Reason, StageOutcome, StateReason
 
 EXIT_CODES = {Outcome.PASSED: 0, Outcome.FAILED: 2, Outcome.ERROR: 3}
@@ -143,7 +144,7 @@ def _junit(reports: Reports) -> str:
 
 def _suite(report: Report) -> ET.Element:
     result, request = report.result, report.request
-    name = f"{request.host}:{request.port}/{request.mode}" if request else "smtpprobe"
+    name = f"{endpoint(request.host, request.port)}/{request.mode}" if request else "smtpprobe"
     suite = ET.Element("testsuite", name=_xml(name))
     told = {"type": result.verdict.reason.value if result.verdict else "", "message": _xml(result.message)}
     failures = errors = skipped = 0

@@ -22,7 +22,7 @@ from smtpprobe.replies import mechanisms
 from smtpprobe.report_words import HEADS, PROOF, TLS, note_text
 from smtpprobe.resource import Outage, SeenCertificate, Spec, Status
 from smtpprobe.runs import run_digest
-from smtpprobe.summary import EXPIRES_SOON
+from smtpprobe.summary import EXPIRES_SOON, endpoint
 from smtpprobe.vocabulary import (
     REASONS,
     ConditionType,
@@ -171,8 +171,9 @@ def from_status(
 
 
 def _headline(result: ProbeResult, request: ProbeRequest | None, paint: _Paint, lang: Lang) -> str:
-    port = f":{request.port}" if request and request.port else ""
-    where = f"{request.host}{port} {request.mode}  " if request else ""
+    where = ""
+    if request is not None:
+        where = f"{endpoint(request.host, request.port) if request.port else request.host} {request.mode}  "
     tone = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.ERROR: "yellow"}[result.outcome]
     verdict = result.verdict
     if verdict is None:

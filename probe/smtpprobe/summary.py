@@ -61,12 +61,17 @@ def with_egress(
     return msgspec.structs.replace(result, egress=egress.finding(facts), notes=tuple(notes))
 
 
+def endpoint(host: str, port: int) -> str:
+    """Write HOST:PORT, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def message(result: ProbeResult, request: ProbeRequest, problem: str | None = None) -> str:
     """Say in one line how the session ended: where, at which stage, in whose words; at most 200 characters.
 
     ``problem`` is the sentence of a probe that could not run.
     """
-    where = f"[{request.host}]:{request.port}" if ":" in request.host else f"{request.host}:{request.port}"
+    where = endpoint(request.host, request.port)
     if problem is not None:
         return cut(f"{problem} ({where})")
     if result.outcome is Outcome.PASSED:
