@@ -165,10 +165,19 @@ async def check(options: argparse.Namespace) -> int:
 
 
 def told_to_end() -> asyncio.Event:
-    """Return what SIGTERM and SIGHUP set: the check ends with what there is, said in the wanted form."""
-    stop = asyncio.Event()
+    """Return what SIGTERM, SIGHUP and Ctrl-C set: the check ends with what there is, said in the wanted form.
+
+    A second Ctrl-C ends the program at once.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
     return stop
 
 

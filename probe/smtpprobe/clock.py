@@ -1,6 +1,6 @@
 """The time that a run has: each limit from now on, never beyond the end of the whole."""
 
-import asyncio
+from time import monotonic
 from typing import NamedTuple
 
 from smtpprobe.plan import Limits
@@ -8,14 +8,14 @@ from smtpprobe.wire import Limit
 
 
 class Clock(NamedTuple):
-    """The limits of a run that began at ``began`` (the loop's clock)."""
+    """The limits of a run that began at ``began`` (the monotonic clock)."""
 
     began: float
     limits: Limits
 
     def limit(self, name: str, seconds: float) -> Limit:
         """Return a limit from now on, or that of the whole run where it comes first."""
-        now, end = asyncio.get_running_loop().time(), self.began + self.limits.total
+        now, end = monotonic(), self.began + self.limits.total
         if now + seconds <= end:
             return Limit(now + seconds, f"{seconds:.3g} s (limit {name})")
         return Limit(end, f"{self.limits.total:.3g} s (limit total)")

@@ -3,10 +3,10 @@
 What goes out next goes first: what a reply leaves for later is done when the server is waited for (``Wire.later``).
 """
 
-import asyncio
 import functools
 import re
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from smtpprobe import faults
@@ -139,7 +139,7 @@ class Dialogue:
             if isinstance(got, Malformed):
                 return self._lost(faults.malformed(got._replace(excerpt=self._quotable(got.excerpt, stage)), stage))
             if self._reader.hopeless:
-                deadline = min(deadline, asyncio.get_running_loop().time() + _HOPELESS_SECONDS)
+                deadline = min(deadline, monotonic() + _HOPELESS_SECONDS)
             data = await self.wire.read(deadline)
             if isinstance(data, Ended):
                 return self._lost(self._silence(data, stage, limit, begun=got.begun))
@@ -223,4 +223,4 @@ class Dialogue:
             self._on_line(TranscriptLine(who=who, at_ms=round((at - self._began) * 1000), text=text))
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return monotonic()

@@ -8,6 +8,7 @@ ClientHello goes to a silent port only after the greeting's limit, and never to 
 import asyncio
 from collections.abc import Iterable
 from itertools import takewhile
+from time import monotonic
 from typing import NamedTuple
 
 from smtpprobe import decisions, faults, settling, tls
@@ -86,9 +87,9 @@ class Lab:
         """Open one of the extra connections; a sentence where there is none. ``settled``: after the first seconds."""
         seconds = self._clock.limits.pause if pause else 0.0
         if settled:
-            begun = asyncio.get_running_loop().time() - self._clock.began
+            begun = monotonic() - self._clock.began
             seconds = max(seconds, self._request.settling_seconds - begun)
-        now, end = asyncio.get_running_loop().time(), self._clock.began + self._clock.limits.total
+        now, end = monotonic(), self._clock.began + self._clock.limits.total
         if self.left == 0 or now + seconds + _LEAST_SECONDS > end:
             return "no time or no connection was left for it"
         self.left -= 1

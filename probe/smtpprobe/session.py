@@ -7,6 +7,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -75,8 +76,7 @@ class Session:
         self._request = request
         self._credentials = credentials
         self._mode = request.mode
-        self._loop = asyncio.get_running_loop()
-        self._clock = Clock(self._loop.time(), within or limits(request.timeout_seconds))
+        self._clock = Clock(monotonic(), within or limits(request.timeout_seconds))
         self._login = Login(request, credentials)
         self._at = Stages(
             request, self._mode, self._clock, login=self._login, redactor=Redactor(credentials), on_line=on_line
@@ -104,11 +104,11 @@ class Session:
                 more = step.stage is Stage.RCPT and 0 < len(self._refused) < REFUSED_RECIPIENTS
                 if self._fault is not None and not (self._at.alive and more):
                     break
-                began, self._walked = self._loop.time(), at + 1
+                began, self._walked = monotonic(), at + 1
                 end = await self._at.run(step, recipient)
                 if isinstance(end, Fault) and step.stage in {Stage.DNS, Stage.CONNECT}:
                     end = await self._once_settled(step, end)
-                self._later(functools.partial(self._record, step, recipient, end, self._loop.time() - began, at))
+                self._later(functools.partial(self._record, step, recipient, end, monotonic() - began, at))
                 if isinstance(end, Fault):
                     self._catch_up()
                 self._adapt(step)
@@ -125,10 +125,10 @@ class Session:
             self._close()
 
     def stopped(self) -> None:
-        """Say that the run was told to end (SIGTERM)."""
+        """Say that the run was told to end, by a signal."""
         self._catch_up()
         at = next((step.stage for step, _ in self._plan[len(self._stages) :]), Stage.QUIT)
-        told = f"the probe was told to end (SIGTERM) in stage {at}"
+        told = f"the probe was told to end in stage {at}"
         if at is Stage.DOT:
             told += "; the message may have been delivered"
         self._cannot_run = CannotRun(Reason.DEADLINE_EXCEEDED, told)
@@ -159,7 +159,7 @@ class Session:
 
     async def _once_settled(self, step: Step, first: Fault) -> Done | Fault:
         """Ask DNS or the port once more where a pod as young as this one may have no network yet."""
-        seconds, now = self._request.settling_seconds, self._loop.time()
+        seconds, now = self._request.settling_seconds, monotonic()
         wait = self._clock.began + seconds - now
         if wait <= 0 or seconds > self._clock.limits.total / 2:
             return first
@@ -234,7 +234,7 @@ class Session:
         rset = bool(said & {Stage.MAIL, Stage.RCPT}) and Stage.DOT not in said
         # The one group of commands (RFC 2920 §3.1): neither reply teaches anything, and a round trip is saved.
         behind = b"QUIT" if rset and offered(self._at.keywords, "PIPELINING") else b""
-        began = self._loop.time()
+        began = monotonic()
         if rset:
             if behind:
                 self._later(self._warm_up)
@@ -255,7 +255,7 @@ class Session:
             stage=Stage.QUIT,
             outcome=StageOutcome.PASSED,
             after_tls=self._at.tls is not None,
-            elapsed_ms=round((self._loop.time() - began) * 1000),
+            elapsed_ms=round((monotonic() - began) * 1000),
             reply=end.reply,
             detail=None if isinstance(end, Heard) else end.detail,
         )
@@ -306,7 +306,7 @@ class Session:
             return
         from smtpprobe.exchangers import SECONDS, of_recipients
 
-        limit = self._clock.limit("dns", min(SECONDS, self._clock.limits.dns)).deadline - self._loop.time()
+        limit = self._clock.limit("dns", min(SECONDS, self._clock.limits.dns)).deadline - monotonic()
         self._exchangers = await of_recipients(taken, limit)
 
     async def result(self, now: Callable[[], datetime] = tls.utc_now) -> ProbeResult:

@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import ssl
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from smtpprobe import faults, tls
@@ -165,7 +166,7 @@ class Stages:
 
     async def _dns(self) -> Done | Fault:
         limit = self.clock.limit("dns", self.clock.limits.dns)
-        left = limit.deadline - asyncio.get_running_loop().time()
+        left = limit.deadline - monotonic()
         found = self.known or await resolve(self.request.host, self.request.port, left)
         if isinstance(found, NotResolved):
             return Fault(Verdict(reason=found.reason, rule=found.rule), found.detail)
@@ -173,18 +174,17 @@ class Stages:
         return Done()
 
     async def _connect(self) -> Done | Fault:
-        loop = asyncio.get_running_loop()
         whole = self.clock.limit("connect, all addresses", self.clock.limits.connect_all)
         failures: dict[str, NotConnected] = {}
         for address in self._addresses:
-            began = loop.time()
+            began = monotonic()
             one = self.clock.limit("connect", self.clock.limits.connect)
             limit = one if one.deadline <= whole.deadline else whole
             if limit.deadline <= began or self.address is not None:
                 self.attempts.append(AddressAttempt(ip=address.ip))
                 continue
             end = await connect(address, limit)
-            elapsed = round((loop.time() - began) * 1000)
+            elapsed = round((monotonic() - began) * 1000)
             if isinstance(end, NotConnected):
                 failures[address.ip] = end
                 self.attempts.append(AddressAttempt(ip=address.ip, tried=True, reason=end.reason, elapsed_ms=elapsed))
@@ -195,14 +195,14 @@ class Stages:
         return Done() if self.address is not None else _not_connected(failures)
 
     async def _greeting(self) -> Done | Fault:
-        began = asyncio.get_running_loop().time()
+        began = monotonic()
         limits = self.clock.limits
         limit = self.clock.limit("greeting", limits.greeting)
         latest = self.clock.began + limits.greeting_latest
         if latest < limit.deadline:
             limit = Limit(latest, f"{latest - began:.3g} s (limit greeting, cut by total {limits.total:.3g} s)")
         heard = await self.talk.hear(Stage.GREETING, limit)
-        if asyncio.get_running_loop().time() - began > SLOW_GREETING:
+        if monotonic() - began > SLOW_GREETING:
             self.notes[Note.GREETING_SLOW] = None
         if isinstance(heard, Fault):
             return heard

@@ -243,9 +243,9 @@ def test_try_says_what_is_wrong_with_a_file(content: str, says: str, tmp_path: P
     assert str(file) in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_check_that_is_told_to_end_still_gives_its_object(number: int) -> None:
-    """`timeout` and a closed terminal end a check with the stages that it has, as Error, exit 3."""
+    """`timeout`, a closed terminal and Ctrl-C end a check with the stages that it has, as Error, exit 3."""
     with Hostile(["> 220 mx.example.net\n< EHLO\nhang"], "plain") as there:
         words = ("check", f"localhost:{there.port}", "--mode", "plain", "--timeout", "60", "--output", "json")
         with subprocess.Popen([BIN / "smtpprobe", *words], stdout=subprocess.PIPE) as process:
