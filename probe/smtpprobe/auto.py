@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import NamedTuple
 
 import msgspec
@@ -73,8 +74,7 @@ async def probe(
 async def _all(
     request: ProbeRequest, credentials: Credentials | None, sinks: Sinks, stop: asyncio.Event | None, *, login: bool
 ) -> ProbeResult:
-    loop = asyncio.get_running_loop()
-    began, whole = loop.time(), request.timeout_seconds
+    began, whole = monotonic(), request.timeout_seconds
     asked = msgspec.structs.replace(
         request,
         depth=Depth.TLS,
@@ -86,8 +86,8 @@ async def _all(
     end = began + discovery.looking_seconds(whole)
     seen = await _look_at_all(asked, sinks.port, stop, end)
     started = min(one.result.started_at for one in seen)
-    wait = began + request.settling_seconds - loop.time()
-    if 0 < wait < (end - loop.time()) / 2 and _nothing_reached(seen):
+    wait = began + request.settling_seconds - monotonic()
+    if 0 < wait < (end - monotonic()) / 2 and _nothing_reached(seen):
         await _pause(wait, stop)
         seen = await _look_at_all(asked, sinks.port, stop, end)
     broken = next((one.result for one in seen if one.result.outcome is Outcome.ERROR), None)
@@ -103,7 +103,7 @@ async def _all(
         _replay(best, sinks)
         result = best.result
     else:
-        left = max(1.0, whole - (loop.time() - began))
+        left = max(1.0, whole - (monotonic() - began))
         to_use = msgspec.structs.replace(
             request, port=best.finding.port, mode=best.finding.mode or Mode.AUTO, timeout_seconds=left
         )
@@ -125,18 +125,17 @@ async def _pause(seconds: float, stop: asyncio.Event | None) -> None:
 async def _look_at_all(
     request: ProbeRequest, on_port: PortSink | None, stop: asyncio.Event | None, end: float
 ) -> list[Seen]:
-    """Look at every usual port, two at a time, in the order of the table, until ``end`` (the loop's clock).
+    """Look at every usual port, two at a time, in the order of the table, until ``end`` (the monotonic clock).
 
     At one at least: a look that is told to end says so in its result.
     """
-    loop = asyncio.get_running_loop()
     known = await resolve(request.host, discovery.PORTS[0], plan.limits(request.timeout_seconds).dns)
     ports = deque(discovery.PORTS if not isinstance(known, NotResolved) else discovery.PORTS[:1])
     seen: list[Seen] = []
 
     async def worker() -> None:
         while ports and not (seen and stop is not None and stop.is_set()):
-            seconds = discovery.share(end - loop.time(), len(ports))
+            seconds = discovery.share(end - monotonic(), len(ports))
             port = ports.popleft()
             lines: list[TranscriptLine] = []
             stages: list[StageResult] = []
@@ -171,8 +170,7 @@ class _Time(NamedTuple):
 
 async def _look(request: ProbeRequest, own: _With, time: _Time, addresses: Found | None = None) -> Seen:
     """Hold a session in the mode that the port stands for, and in the other one where it shows that this fits."""
-    loop = asyncio.get_running_loop()
-    began, port, mode = loop.time(), request.port, discovery.first_look(request.port)
+    began, port, mode = monotonic(), request.port, discovery.first_look(request.port)
 
     async def hold(mode: Mode, within: Limits) -> tuple["_Look", ProbeResult]:
         one = _Look(msgspec.structs.replace(request, mode=mode), own, within, alone=time.looking)
@@ -180,7 +178,7 @@ async def _look(request: ProbeRequest, own: _With, time: _Time, addresses: Found
         return one, await session.finish(one, own.stop)
 
     def left() -> Limits:
-        return discovery.look_limits(max(1.0, time.seconds - (loop.time() - began)))
+        return discovery.look_limits(max(1.0, time.seconds - (monotonic() - began)))
 
     told, result = await hold(mode, time.first(port, mode))
     other = told.other()
@@ -196,7 +194,7 @@ async def _look(request: ProbeRequest, own: _With, time: _Time, addresses: Found
             told, result = third, _with_detail(again, _NO_GREETING) if not third.heard else again
         elif other is Mode.SMTPS:
             result = _with_detail(result, _NO_GREETING)
-    elapsed = round((loop.time() - began) * 1000)
+    elapsed = round((monotonic() - began) * 1000)
     finding = discovery.finding(port, told.mode, result, spoke_tls=told.spoke_tls, elapsed_ms=elapsed)
     return Seen(finding, result)
 

@@ -167,17 +167,12 @@ async def check(options: argparse.Namespace) -> int:
 def told_to_end() -> asyncio.Event:
     """Return what SIGTERM, SIGHUP and Ctrl-C set: the check ends with what there is, said in the wanted form.
 
-    A second Ctrl-C ends the program at once.
+    A signal that whoever started us has told to be ignored stays so (``nohup``, a shell's ``&``).
     """
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def interrupted() -> None:
-        stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGINT, interrupted)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
 

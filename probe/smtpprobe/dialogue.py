@@ -181,7 +181,7 @@ class Dialogue:
     def _heard(self, raw: RawReply, stage: Stage) -> Heard:
         if raw.code == 421:
             self.alive = False
-        heard = Heard(raw, functools.partial(self._keep, stage, self._now()))
+        heard = Heard(raw, functools.partial(self._keep, stage, monotonic()))
         self.wire.later(heard.keep)
         return heard
 
@@ -216,11 +216,8 @@ class Dialogue:
 
     def _say(self, text: str) -> None:
         if self._on_line is not None:
-            self.wire.later(functools.partial(self._show, "C", text, self._now()))
+            self.wire.later(functools.partial(self._show, "C", text, monotonic()))
 
     def _show(self, who: str, text: str, at: float) -> None:
         if self._on_line is not None:
             self._on_line(TranscriptLine(who=who, at_ms=round((at - self._began) * 1000), text=text))
-
-    def _now(self) -> float:
-        return monotonic()

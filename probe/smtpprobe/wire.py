@@ -14,6 +14,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from smtpprobe.resolve import Address
@@ -32,7 +33,7 @@ _READ, _PLAIN = 16 * 1024, 4 * 1024
 
 
 class Limit(NamedTuple):
-    """A moment on the loop's clock and the name that a sentence gives it, such as ``20 s (limit reply)``."""
+    """A moment on the monotonic clock, which is asyncio's too; a sentence names it ``20 s (limit reply)``."""
 
     deadline: float
     words: str
@@ -169,7 +170,7 @@ class Wire:
         return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if came else None
 
     async def read(self, deadline: float) -> bytes | Ended:
-        """Return the next bytes, or why there are none until ``deadline`` (the loop's clock)."""
+        """Return the next bytes, or why there are none until ``deadline`` (the monotonic clock)."""
         while True:
             data = self.take()
             if data:
@@ -329,7 +330,7 @@ class Wire:
         self._wake(True)
 
     async def _banner(self, deadline: float) -> bytes:
-        until = min(deadline, self._loop.time() + _BANNER_REST)
+        until = min(deadline, monotonic() + _BANNER_REST)
         while b"\n" not in self._raw and len(self._raw) < _READ and self._ended is None:
             if not await self._more(until):
                 break

@@ -257,6 +257,20 @@ def test_a_check_that_is_told_to_end_still_gives_its_object(number: int) -> None
     assert [one["stage"] for one in answer["stages"] if one["outcome"] == "Passed"] == ["dns", "connect", "greeting"]
 
 
+@pytest.mark.parametrize("name", ["INT", "HUP"])
+def test_a_signal_that_is_to_be_ignored_ends_no_check(name: str) -> None:
+    """Behind `nohup` or a shell's `&` a check goes on: the signal that they have ignored does not end it."""
+    with Hostile(["> 220 mx.example.net\n< EHLO\nhang"], "plain") as there:
+        words = f"check localhost:{there.port} --mode plain --timeout 60 --output json"
+        script = f"trap '' {name}; exec {BIN / 'smtpprobe'} {words}"
+        process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE)
+        eventually("the server hears EHLO", lambda: there.heard and there.heard[0].lines)
+        process.send_signal(getattr(signal, f"SIG{name}"))
+    with process:  # the server has gone: only now the session ends, by itself
+        out, _ = process.communicate(timeout=30)
+    assert (process.returncode, json.loads(out)["reason"]) == (2, "ConnectionClosed")
+
+
 def test_a_result_that_cannot_be_written_is_said_in_a_line(server: Stock) -> None:
     """A full disk is no traceback: one line on stderr, exit 3."""
     words = ("check", f"localhost:{server.port}", "--mode", "starttls", "--ca", pki().ca_file, "--output", "json")
