@@ -265,9 +265,13 @@ def test_a_signal_that_is_to_be_ignored_ends_no_check(name: str) -> None:
         script = f"trap '' {name}; exec {BIN / 'smtpprobe'} {words}"
         process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE)
         eventually("the server hears EHLO", lambda: there.heard and there.heard[0].lines)
-        process.send_signal(getattr(signal, f"SIG{name}"))
+        number = getattr(signal, f"SIG{name}")
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        ignored = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigIgn:"))
+        process.send_signal(number)
     with process:  # the server has gone: only now the session ends, by itself
         out, _ = process.communicate(timeout=30)
+    assert ignored >> (number - 1) & 1
     assert (process.returncode, json.loads(out)["reason"]) == (2, "ConnectionClosed")
 
 
