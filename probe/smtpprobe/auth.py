@@ -33,7 +33,7 @@ def choose(wanted: Mechanism, offered: tuple[str, ...]) -> Mechanism | Reason:
     if not names:
         return Reason.AUTH_NOT_OFFERED
     for mechanism in AUTO_ORDER if wanted is Mechanism.AUTO else (wanted,):
-        if mechanism.value in names:
+        if mechanism in names:
             return mechanism
     return Reason.MECHANISM_UNSUPPORTED
 

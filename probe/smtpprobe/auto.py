@@ -235,8 +235,9 @@ class _Look(Session):
     def _adapt(self, step: Step) -> None:
         if self._mode is not Mode.STARTTLS or step.stage is not Stage.EHLO or self._fault is not None:
             return
+        self._catch_up()
         hidden = Note.MIDDLEBOX_SUSPECTED in self._at.notes
-        if discovery.takes_plain(self._request, self._at.features, login=self._wants_login, hidden=hidden):
+        if discovery.takes_plain(self._request, self._at.offers.features, login=self._wants_login, hidden=hidden):
             self._request = msgspec.structs.replace(self._request, mode=Mode.PLAIN)
             self._mode = self._at.mode = Mode.PLAIN
             self._plan[:] = self._steps()

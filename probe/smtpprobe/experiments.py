@@ -270,7 +270,7 @@ class Lab:
             return _said(name, _came_to(*ended))
         second = ended[1] if ended is not None else None
         refusal = faults.said(second) if second is not None else ""
-        seen = settling.address_seen(at.ehlo_lines, refusal, request.helo_name, question.address.ip)
+        seen = settling.address_seen(at.offers.lines, refusal, request.helo_name, question.address.ip)
         reason = second.verdict.reason if second is not None else None
         word = settling.address_again(found.verdict.reason, reason, question.seen_as, seen)
         when = f"{request.settling_seconds:g} s after the start"

@@ -68,7 +68,7 @@ class FollowUp:
         """
         at = self._at
         assert at.address is not None  # noqa: S101 - the session asks only where it had one
-        hello = at.ehlo_lines[-1] if at.ehlo_lines else ""
+        hello = at.offers.lines[-1] if at.offers.lines else ""
         more = len(refused) < REFUSED_RECIPIENTS
         question = Question(
             at.address,
@@ -76,7 +76,7 @@ class FollowUp:
             domain=usernames.own_domain(first_word(at.banner), first_word(hello), at.request.host) if more else "",
             logged_in=self._login.facts.succeeded,
             chain=self._chain(stage, found),
-            seen_as=settling.address_seen(at.ehlo_lines, faults.said(found), at.request.helo_name, at.address.ip),
+            seen_as=settling.address_seen(at.offers.lines, faults.said(found), at.request.helo_name, at.address.ip),
             refused=refused,
         )
         scene = Scene(
@@ -144,7 +144,7 @@ class FollowUp:
 
     def _known(self, credentials: Credentials, found: Fault) -> usernames.Known:
         at, envelope = self._at, self._at.request.envelope
-        names = mechanisms((at.features.before_tls if at.mode is Mode.PLAIN else at.features.after_tls) or ())
+        names = mechanisms(at.offers.stored)
         return usernames.Known(
             username=credentials.username,
             password=credentials.password,

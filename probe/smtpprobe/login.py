@@ -10,7 +10,8 @@ from smtpprobe import auth, ses
 from smtpprobe.credentials import Credentials, fingerprint, new_salt, user_shape
 from smtpprobe.dialogue import Dialogue, Heard
 from smtpprobe.faults import Fault, fault
-from smtpprobe.model import AuthFacts, ProbeRequest, Verdict
+from smtpprobe.model import AuthFacts, ProbeRequest, RefusedLogin, Verdict
+from smtpprobe.offers import Offers
 from smtpprobe.redact import Redactor
 from smtpprobe.replies import mechanisms
 from smtpprobe.threads import beside
@@ -30,6 +31,7 @@ class Login:
         self._credentials = credentials
         self._fingerprint: asyncio.Future[str] | None = None
         self._salt: str | None = None
+        self._kept_back = self._pasted_secret()
         self._temporary = False
         self.choice: str | None = None
         if credentials is not None:
@@ -41,26 +43,21 @@ class Login:
             self._begin_fingerprint(self._request.refused.salt)
 
     async def run(
-        self, talk: Dialogue, keywords: tuple[str, ...], limit: Callable[[], Limit], redactor: Redactor
+        self, talk: Dialogue, offers: Offers, limit: Callable[[], Limit], redactor: Redactor
     ) -> Heard | Fault:
         """Send AUTH, once, unless there is a reason not to; return the last reply."""
         assert self._credentials is not None  # noqa: S101 - the session checks before it walks
-        names = mechanisms(keywords)
-        mechanism = auth.choose(self._request.mechanism, names)
+        mechanism = auth.choose(self._request.mechanism, mechanisms(offers.keywords))
         if isinstance(mechanism, Reason):
-            wanted = "one that we can speak" if self._request.mechanism is Mechanism.AUTO else self._request.mechanism
-            offer = (
-                f"the server offers {' '.join(names)}, not {wanted}" if names else "the server offers no login (AUTH)"
-            )
-            if self._request.mechanism is Mechanism.AUTO and Mechanism.XOAUTH2.value in map(str.upper, names):
-                offer += ". For XOAUTH2 the Secret's password must be an access token and spec.mechanism must name it"
-            return fault(mechanism, "auth-offer", offer, notes=frozenset({Note.NOT_SENT}))
-        kept_back = self._pasted_secret() or await self._paused()
-        if kept_back is not None:
-            return kept_back
+            talk.wire.catch_up()
+            return self._not_offered(mechanism, mechanisms(offers.stored))
+        if self._kept_back is None and self._request.refused is not None:
+            self._kept_back = await self._paused(self._request.refused)
+        if self._kept_back is not None:
+            return self._kept_back
         exchange = auth.exchange(mechanism, self._credentials)
         self.facts = msgspec.structs.replace(self.facts, mechanism=mechanism, sent=True)
-        self.choice = auth.explained(self._request.mechanism, mechanism, names)
+        talk.wire.later(functools.partial(self._explain, mechanism, offers))
         line, shown = exchange.first(), f"AUTH {mechanism}"
         if line.count(b" ") > 1:
             shown += f" {_HIDDEN}"
@@ -83,9 +80,20 @@ class Login:
                 self.notes.add(Note.AUTH_SUCCEEDED_EARLY)
         return heard
 
+    def _not_offered(self, reason: Reason, names: tuple[str, ...]) -> Fault:
+        wanted = "one that we can speak" if self._request.mechanism is Mechanism.AUTO else self._request.mechanism
+        offer = f"the server offers {' '.join(names)}, not {wanted}" if names else "the server offers no login (AUTH)"
+        if self._request.mechanism is Mechanism.AUTO and Mechanism.XOAUTH2.value in map(str.upper, names):
+            offer += ". For XOAUTH2 the Secret's password must be an access token and spec.mechanism must name it"
+        return fault(reason, "auth-offer", offer, notes=frozenset({Note.NOT_SENT}))
+
+    def _explain(self, mechanism: Mechanism, offers: Offers) -> None:
+        self.choice = auth.explained(self._request.mechanism, mechanism, mechanisms(offers.stored))
+
     def _pasted_secret(self) -> Fault | None:
         """Keep back an IAM secret: Amazon SES can only refuse it, and would count the refusal."""
-        assert self._credentials is not None  # noqa: S101 - run has them
+        if self._credentials is None:
+            return None
         at = ses.pasted_secret(self._credentials.password, self._request.host, self._request.tls.server_name)
         if at is None:
             return None
@@ -96,10 +104,8 @@ class Login:
         verdict = Verdict(reason=Reason.BAD_CREDENTIALS, rule=ses.RULE_IAM_SECRET)
         return Fault(verdict, detail, notes=frozenset({Note.NOT_SENT}))
 
-    async def _paused(self) -> Fault | None:
-        refused = self._request.refused
-        if refused is None or self._fingerprint is None:
-            return None
+    async def _paused(self, refused: RefusedLogin) -> Fault | None:
+        assert self._fingerprint is not None  # noqa: S101 - prepare has begun it
         mark = await self._fingerprint
         if refused.fingerprint and mark != refused.fingerprint:
             return None

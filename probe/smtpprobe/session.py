@@ -101,8 +101,7 @@ class Session:
             self._check()
             self._prepare()
             for at, (step, recipient) in enumerate(self._plan):
-                more = step.stage is Stage.RCPT and 0 < len(self._refused) < REFUSED_RECIPIENTS
-                if self._fault is not None and not (self._at.alive and more):
+                if self._fault is not None and not self._goes_on(step):
                     break
                 began, self._walked = monotonic(), at + 1
                 end = await self._at.run(step, recipient)
@@ -123,6 +122,10 @@ class Session:
             self._cannot_run = problem
         finally:
             self._close()
+
+    def _goes_on(self, step: Step) -> bool:
+        """Say whether a step is taken in spite of a fault: another recipient may be taken where one was not."""
+        return step.stage is Stage.RCPT and 0 < len(self._refused) < REFUSED_RECIPIENTS and self._at.alive
 
     def stopped(self) -> None:
         """Say that the run was told to end, by a signal."""
@@ -233,7 +236,7 @@ class Session:
         limit = functools.partial(self._clock.limit, "quit", self._clock.limits.quit)
         rset = bool(said & {Stage.MAIL, Stage.RCPT}) and Stage.DOT not in said
         # The one group of commands (RFC 2920 §3.1): neither reply teaches anything, and a round trip is saved.
-        behind = b"QUIT" if rset and offered(self._at.keywords, "PIPELINING") else b""
+        behind = b"QUIT" if rset and offered(self._at.offers.keywords, "PIPELINING") else b""
         began = monotonic()
         if rset:
             if behind:
@@ -332,13 +335,13 @@ class Session:
             addresses=tuple(at.attempts),
             server_ip=at.address.ip if at.address is not None else None,
             local_port=at.wire.local[1] if at.wire is not None else None,
-            features=at.features,
+            features=at.offers.features,
             tls=self._tls_facts(now()),
             auth=self._following.auth(self._login.facts) if self._following else self._login.facts,
             experiments=(*self._network, *(self._following.made if self._following else ())),
             notes=self._notes(),
         )
-        result = with_egress(result, self._request, at.banner, tuple(at.ehlo_lines), self._exchangers)
+        result = with_egress(result, self._request, at.banner, tuple(at.offers.lines), self._exchangers)
         problem = self._cannot_run.detail if self._cannot_run is not None else None
         return msgspec.structs.replace(result, message=message(result, self._request, problem))
 

@@ -17,10 +17,11 @@ from smtpprobe.clock import Clock
 from smtpprobe.dialogue import Dialogue, Heard, LineSink
 from smtpprobe.faults import Fault, fault
 from smtpprobe.login import Login
-from smtpprobe.model import AddressAttempt, Envelope, Features, ProbeRequest, Reply, Verdict
+from smtpprobe.model import AddressAttempt, Envelope, ProbeRequest, Reply, Verdict
+from smtpprobe.offers import Offers
 from smtpprobe.plan import SLOW_GREETING, Step
 from smtpprobe.redact import Redactor, clip
-from smtpprobe.replies import mechanisms, offered, parse_ehlo
+from smtpprobe.replies import offered
 from smtpprobe.resolve import Address, NotResolved, resolve
 from smtpprobe.threads import beside
 from smtpprobe.vocabulary import Mode, Note, Reason, Stage
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _NNTP = re.compile(r"\b(NNTP|INN|news)\b", re.IGNORECASE)
 _STARRED = re.compile(r"\*{4}")
-_MASKED_KEYWORD = re.compile(r"X{4}")
 _CONNECT_ORDER = (Reason.CONNECT_REFUSED, Reason.CONNECT_TIMEOUT, Reason.CONNECT_PROHIBITED)
 _SENDERS = (Reason.SENDER_NOT_AUTHORIZED, Reason.SENDER_NOT_VERIFIED, Reason.SENDER_REJECTED)
 _ABOUT_ADDRESSES = {*_SENDERS, Reason.RECIPIENT_REJECTED, Reason.MAILBOX_UNAVAILABLE, Reason.QUOTA_EXCEEDED}
@@ -83,9 +83,8 @@ class Stages:
         self.seen = tls.Seen()
         self.tls: ssl.SSLObject | None = None
         self.spoke_tls = False
-        self.features = Features()
+        self.offers = Offers()
         self.banner = ""
-        self.ehlo_lines: list[str] = []
         self._redactor = redactor
         self._on_line = on_line
         self.known: tuple[Address, ...] | NotResolved | None = None
@@ -119,11 +118,6 @@ class Stages:
     def alive(self) -> bool:
         """Say whether the server can still be asked."""
         return self.dialogue is not None and self.dialogue.alive
-
-    @property
-    def keywords(self) -> tuple[str, ...]:
-        """What the server offers on the channel that is spoken on now."""
-        return (self.features.before_tls if self.tls is None else self.features.after_tls) or ()
 
     @property
     def server_name(self) -> str:
@@ -234,14 +228,12 @@ class Stages:
             return self._ehlo_refused(step, heard)
         if helo:
             self.notes[Note.NO_ESMTP] = None
-        keywords = () if helo else parse_ehlo(heard.kept).keywords
-        self.ehlo_lines.append(heard.reply.lines[0])
-        if step.after_tls:
-            self.features = Features(before_tls=self.features.before_tls, after_tls=keywords)
-        else:
-            self.features = Features(before_tls=keywords)
-        self._feature_notes()
+        self.offers.hear(heard, esmtp=not helo)
+        self.talk.wire.later(functools.partial(self._store_offers, heard, esmtp=not helo, after_tls=step.after_tls))
         return Done(heard)
+
+    def _store_offers(self, heard: Heard, *, esmtp: bool, after_tls: bool) -> None:
+        self.notes.update(dict.fromkeys(self.offers.store(heard, esmtp=esmtp, after_tls=after_tls)))
 
     def _ehlo_refused(self, step: Step, heard: Heard) -> Fault:
         other = faults.other_service(self.banner) if heard.code >= 500 else None
@@ -259,19 +251,9 @@ class Stages:
             return fault(Reason.HELO_REJECTED, "ehlo-name", "", other, confidence=0.7, reply=heard.reply)
         return refused
 
-    def _feature_notes(self) -> None:
-        before, after = self.features.before_tls, self.features.after_tls
-        if before is None:
-            return
-        if any(_MASKED_KEYWORD.match(line) for line in before):
-            self.notes[Note.MIDDLEBOX_SUSPECTED] = None
-        if mechanisms(before):
-            self.notes[Note.PLAINTEXT_AUTH_OFFERED] = None
-            if after is not None and not mechanisms(after):
-                self.notes[Note.AUTH_ONLY_BEFORE_TLS] = None
-
     async def _starttls(self) -> Done | Fault:
-        if not offered(self.features.before_tls or (), "STARTTLS"):
+        if not offered(self.offers.keywords, "STARTTLS"):
+            self.talk.wire.catch_up()
             early = self._spoke_early(Stage.STARTTLS)
             if early is not None:
                 return early
@@ -307,20 +289,20 @@ class Stages:
                 return found
             return found._replace(detail=tls.explain(end.error, self.seen, self.server_name))
         self.talk.secured(self.seen)
+        self.offers.secured()
         cipher = self.tls.cipher()
         return Done(detail=f"{self.tls.version()} {cipher[0] if cipher else ''}".strip())
 
     async def _auth(self) -> Done | Fault:
         plain = self.mode is Mode.PLAIN
-        keywords = self.keywords
         if plain and not self.request.allow_plaintext_auth:
-            use = "starttls" if offered(keywords, "STARTTLS") else "starttls (port 587) or smtps (port 465)"
+            use = "starttls" if offered(self.offers.keywords, "STARTTLS") else "starttls (port 587) or smtps (port 465)"
             detail = f"no login is sent without TLS: use mode {use}, or set spec.allowPlaintextAuth"
             return fault(Reason.PLAINTEXT_AUTH_REFUSED, "plaintext-auth", detail, notes=frozenset({Note.NOT_SENT}))
         early = self._spoke_early(Stage.AUTH)
         if early is not None:
             return early
-        end = await self.login.run(self.talk, keywords, self.clock.reply, self._redactor)
+        end = await self.login.run(self.talk, self.offers, self.clock.reply, self._redactor)
         if isinstance(end, Fault):
             return end
         if end.code == 235:
@@ -362,7 +344,7 @@ class Stages:
             banner=self.banner,
             tls_active=self.tls is not None,
             login_sent=self.login.facts.sent,
-            login_offered=bool(mechanisms((*(self.features.before_tls or ()), *(self.features.after_tls or ())))),
+            login_offered=self.offers.login,
             mail_from=envelope.mail_from if envelope else None,
             rcpt_to=envelope.rcpt_to if envelope else (),
         )
