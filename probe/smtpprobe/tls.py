@@ -53,15 +53,23 @@ class Unusable(NamedTuple):
 class Seen:
     """What the server said in the handshake, kept also where the handshake failed.
 
-    ``chain`` is DER, leaf first, as sent. OpenSSL hands these messages to a debugging hook of ``ssl``; a Python without
-    the hook loses this evidence and no verdict.
+    OpenSSL hands these messages to a debugging hook of ``ssl``; a Python without the hook loses this evidence and no
+    verdict. What takes time is left for later: a handshake waits for the hook.
     """
 
     def __init__(self) -> None:
-        self.chain: tuple[bytes, ...] = ()
+        self._certificates: tuple[int, bytes] | None = None
         self.server_hello = False
         self.wants_client_certificate = False
         self.alert: int | None = None
+
+    @functools.cached_property
+    def chain(self) -> tuple[bytes, ...]:
+        """The certificates in DER, leaf first, as sent; to be asked for once the handshake has ended."""
+        if self._certificates is None:
+            return ()
+        version, data = self._certificates
+        return certificate_message(data, tls13=version == ssl.TLSVersion.TLSv1_3)
 
     def open(self, context: ssl.SSLContext, server_name: str) -> "Opening":
         """Begin a handshake that this one hears: make the ClientHello, which may wait for its connection."""
@@ -86,8 +94,8 @@ class Seen:
             self.server_hello = True
         elif content == _CONTENT_HANDSHAKE and kind == _CERTIFICATE_REQUEST:
             self.wants_client_certificate = True
-        elif content == _CONTENT_HANDSHAKE and kind == _CERTIFICATE and not self.chain:
-            self.chain = certificate_message(data, tls13=version == ssl.TLSVersion.TLSv1_3)
+        elif content == _CONTENT_HANDSHAKE and kind == _CERTIFICATE and self._certificates is None:
+            self._certificates = version, data
 
 
 class Opening(NamedTuple):
