@@ -151,7 +151,7 @@ async def check(options: argparse.Namespace) -> int:
     login = credentials_of(options)
     lines: list[TranscriptLine] = []
     sinks: dict[str, Any] = {"on_stage": progress(options), "on_port": port_progress(options)}
-    result = await probe(request, login, on_line=lines.append, stop=told_to_end(), **sinks)
+    result = await probe(request, login, on_line=lines.append, stop=told_to_end(), alone=True, **sinks)
     if request.mode is Mode.AUTO:
         request = resolved(request, result)
         if request.mode is not Mode.AUTO:

@@ -8,10 +8,14 @@ from smtpprobe.wire import Limit
 
 
 class Clock(NamedTuple):
-    """The limits of a run that began at ``began`` (the monotonic clock)."""
+    """The limits of a run that began at ``began`` (the monotonic clock).
+
+    ``alone`` where it is all that its process does, so that a wait may hold up the process for a moment.
+    """
 
     began: float
     limits: Limits
+    alone: bool = False
 
     def limit(self, name: str, seconds: float) -> Limit:
         """Return a limit from now on, or that of the whole run where it comes first."""

@@ -24,8 +24,9 @@ from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import offered, parse_ehlo
 from smtpprobe.resolve import Address
 from smtpprobe.stages import Stages
+from smtpprobe.tcp import NotConnected, connect
 from smtpprobe.vocabulary import Depth, Mode, Reason, Stage
-from smtpprobe.wire import Cut, NotConnected, Wire, connect
+from smtpprobe.wire import Cut, Wire
 
 CONNECTIONS = 2
 _SHOWN_CHARS = 200
@@ -94,7 +95,8 @@ class Lab:
             return "no time or no connection was left for it"
         self.left -= 1
         await asyncio.sleep(seconds)
-        wire = await connect(address, self._clock.limit("connect", self._clock.limits.connect / 2))
+        limit = self._clock.limit("connect", self._clock.limits.connect / 2)
+        wire = await connect(address, limit, alone=self._clock.alone)
         return f"no second connection: {wire.detail}" if isinstance(wire, NotConnected) else wire
 
     # ------------------------------------------------------------------------------------------------- bookkeeping

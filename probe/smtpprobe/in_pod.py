@@ -42,7 +42,7 @@ async def _run(request: ProbeRequest) -> ProbeResult:
     if isinstance(found, credentials.Problem):
         return _cannot_run(found.reason, found.message)
     log = _Log()
-    return await probe(request, found, on_stage=log.stage, on_line=log.line, stop=stop)
+    return await probe(request, found, on_stage=log.stage, on_line=log.line, stop=stop, alone=True)
 
 
 def _cannot_run(reason: Reason, sentence: str) -> ProbeResult:

@@ -72,11 +72,13 @@ class Session:
         on_stage: StageSink | None = None,
         on_line: LineSink | None = None,
         within: Limits | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
         self._request = request
         self._credentials = credentials
         self._mode = request.mode
-        self._clock = Clock(monotonic(), within or limits(request.timeout_seconds))
+        self._clock = Clock(monotonic(), within or limits(request.timeout_seconds), alone)
         self._login = Login(request, credentials)
         self._at = Stages(
             request, self._mode, self._clock, login=self._login, redactor=Redactor(credentials), on_line=on_line

@@ -23,9 +23,10 @@ from smtpprobe.plan import SLOW_GREETING, Step
 from smtpprobe.redact import Redactor, clip
 from smtpprobe.replies import offered
 from smtpprobe.resolve import Address, NotResolved, resolve
+from smtpprobe.tcp import NotConnected, connect
 from smtpprobe.threads import beside
 from smtpprobe.vocabulary import Mode, Note, Reason, Stage
-from smtpprobe.wire import Limit, NotConnected, Wire, connect
+from smtpprobe.wire import Limit, Wire
 
 if TYPE_CHECKING:
     from smtpprobe.message import Message
@@ -90,6 +91,7 @@ class Stages:
         self.known: tuple[Address, ...] | NotResolved | None = None
         self._addresses: tuple[Address, ...] = ()
         self._opening: asyncio.Future[tls.Opening | tls.Unusable] | None = None
+        self._made: tls.Opening | tls.Unusable | None = None  # there before the loop tells of it
 
     def prepare(self) -> None:
         """Begin what takes long during the first round trips: reading the system's CA bundle, making a ClientHello."""
@@ -98,7 +100,15 @@ class Stages:
 
     def _open(self) -> tls.Opening | tls.Unusable:
         context = tls.shared(self.request.tls)
-        return context if isinstance(context, tls.Unusable) else self.seen.open(context, self.server_name)
+        made = context if isinstance(context, tls.Unusable) else self.seen.open(context, self.server_name)
+        self._made = made
+        return made
+
+    def _hello(self) -> bytes:
+        """Return the ClientHello that begins a connection in mode smtps, where it is made already."""
+        if self.mode is not Mode.SMTPS or not isinstance(self._made, tls.Opening):
+            return b""
+        return self._made.outgoing.read()
 
     @functools.cached_property
     def mail(self) -> "Message":
@@ -177,7 +187,7 @@ class Stages:
             if limit.deadline <= began or self.address is not None:
                 self.attempts.append(AddressAttempt(ip=address.ip))
                 continue
-            end = await connect(address, limit)
+            end = await connect(address, limit, self._hello, alone=self.clock.alone)
             elapsed = round((monotonic() - began) * 1000)
             if isinstance(end, NotConnected):
                 failures[address.ip] = end
@@ -275,7 +285,7 @@ class Stages:
 
     async def _handshake(self) -> Done | Fault:
         assert self._opening is not None and self.wire is not None  # noqa: S101, PT018 - the plan connects first
-        opening = await self._opening
+        opening = self._made or await self._opening
         if isinstance(opening, tls.Unusable):
             raise CannotRun(Reason.SPEC_INVALID, opening.detail)
         limit = self.clock.limit("tls", self.clock.limits.tls)

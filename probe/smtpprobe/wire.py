@@ -6,8 +6,6 @@ wrong mode, and an alert from a closed line. So the socket's bytes stay ours and
 
 import asyncio
 import contextlib
-import errno
-import os
 import select
 import socket
 import ssl
@@ -15,10 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, cast
-
-from smtpprobe.resolve import Address
-from smtpprobe.vocabulary import Reason
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from smtpprobe.tls import Opening
@@ -27,6 +22,9 @@ _PAUSE_BYTES = 256 * 1024
 _TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
 # The rest of a banner that comes where TLS was expected is waited for as long as this.
 _BANNER_REST = 1.0
+# The only conversation of a process waits this long (seconds) in the kernel itself before the loop does it, in steps of
+# so many milliseconds: between them a signal has its turn, and the processor is kept awake.
+_HELD, _HELD_STEP = 0.1, 5
 # What one read may return at most, of the socket (the longest record there is, RFC 8446 §5.1) and of TLS: memory is
 # taken for all of it, and a reply is short.
 _READ, _PLAIN = 16 * 1024, 4 * 1024
@@ -55,14 +53,6 @@ class Ended(NamedTuple):
     error: ssl.SSLError | None = None
 
 
-class NotConnected(NamedTuple):
-    """Why TCP was not accepted: one of the path reasons, the sentence, the id of the fact."""
-
-    reason: Reason
-    detail: str
-    rule: str
-
-
 class Handshake(NamedTuple):
     """How a handshake went: all None on success.
 
@@ -75,53 +65,14 @@ class Handshake(NamedTuple):
     received: int = 0
 
 
-_ERRNO: dict[int, tuple[Reason, str, str]] = {
-    errno.ECONNREFUSED: (Reason.CONNECT_REFUSED, "the port is closed", "transport:connect-refused"),
-    errno.ETIMEDOUT: (Reason.CONNECT_TIMEOUT, "no answer to SYN", "transport:connect-timeout"),
-}
-_PROHIBITED = (Reason.CONNECT_PROHIBITED, "no way to this address from here", "transport:connect-prohibited")
-
-
-async def connect(address: Address, limit: Limit) -> "Wire | NotConnected":
-    """Open TCP to one address."""
-    try:
-        sock = socket.socket(address.family, socket.SOCK_STREAM)
-        # Nagle's algorithm off: the EHLO behind a handshake would wait for an acknowledgement that the server delays,
-        # 90 ms on a link of 50.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as error:
-        return _not_connected(error.errno or 0)
-    sock.setblocking(False)
-    number: int | None = sock.connect_ex(cast("tuple[str, int]", address.sockaddr))
-    wire = Wire(sock)  # while the SYN is on its way
-    try:
-        if number == errno.EINPROGRESS:
-            number = await wire.connected(limit.deadline)
-    except asyncio.CancelledError:
-        wire.close()
-        raise
-    if number == 0:
-        return wire
-    wire.close()
-    if number is None:
-        detail = f"no answer to SYN within {limit.words}"
-        return NotConnected(Reason.CONNECT_TIMEOUT, detail, "transport:connect-timeout")
-    # A RST that answers the SYN is ECONNREFUSED: this one came after TCP was accepted.
-    return Wire(None, Ended(Cut.RESET)) if number == errno.ECONNRESET else _not_connected(number)
-
-
-def _not_connected(number: int) -> NotConnected:
-    reason, words, rule = _ERRNO.get(number, _PROHIBITED)
-    return NotConnected(reason, f"{words} ({os.strerror(number)})", rule)
-
-
 class Wire:
     """One connection. ``read`` gives what came, decrypted once ``handshake`` succeeded; ``send`` never waits.
 
     The loop only says when the socket is ready: asyncio's transports take three turns of it to begin, and one a read.
+    A wire that is ``alone`` asks the kernel itself at first: each turn of the loop costs a session 0.1 ms.
     """
 
-    def __init__(self, sock: socket.socket | None, ended: Ended | None = None) -> None:
+    def __init__(self, sock: socket.socket | None, ended: Ended | None = None, *, alone: bool = False) -> None:
         self._sock = sock
         self._raw = bytearray()
         self._unsent = b""
@@ -130,6 +81,7 @@ class Wire:
         self._news: asyncio.Future[bool] | None = None
         self._open = sock is not None  # False once reading or writing has failed
         self._reading = False
+        self._alone = alone
         self._ready = select.poll()
         self._later: deque[Callable[[], object]] = deque()
         self._tls: ssl.SSLObject | None = None
@@ -162,11 +114,15 @@ class Wire:
     async def connected(self, deadline: float) -> int | None:
         """Wait until TCP is accepted; 0 or the kernel's error number, None where nothing came until ``deadline``."""
         assert self._sock is not None  # noqa: S101 - there is one to connect
-        self._loop.add_writer(self._sock.fileno(), self._wake, True)
-        try:
-            came = await self._told(deadline)
-        finally:
-            self._loop.remove_writer(self._sock.fileno())
+        ready = select.poll()
+        ready.register(self._sock, select.POLLOUT)
+        came = await self._held(ready, deadline)
+        if not came:
+            self._loop.add_writer(self._sock.fileno(), self._wake, True)
+            try:
+                came = await self._told(deadline)
+            finally:
+                self._loop.remove_writer(self._sock.fileno())
         return self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if came else None
 
     async def read(self, deadline: float) -> bytes | Ended:
@@ -191,7 +147,7 @@ class Wire:
 
     def look(self) -> None:
         """Fetch what the kernel holds, so that ``take`` returns all that has arrived."""
-        if self._reading and self._ready.poll(0):
+        if self._open and len(self._raw) <= _PAUSE_BYTES and self._ready.poll(0):
             self._readable()
 
     async def handshake(self, opening: "Opening", deadline: float) -> Handshake:
@@ -202,6 +158,15 @@ class Wire:
         self._flush()
         received = 0
         while True:
+            while not self._raw:
+                if self._ended is not None:
+                    return Handshake(ended=self._ended, received=received)
+                if not await self._more(deadline):
+                    return Handshake(ended=Ended(Cut.TIMEOUT), received=received)
+            if not received and not _looks_like_tls(self._raw):
+                return Handshake(plaintext=await self._banner(deadline), received=len(self._raw))
+            received += len(self._raw)
+            self._incoming.write(self._drain())
             try:
                 tls.do_handshake()
             except ssl.SSLWantReadError:
@@ -213,16 +178,6 @@ class Wire:
                 self._tls = tls
                 self._flush()
                 return Handshake(received=received)
-            if not self._raw:
-                if self._ended is not None:
-                    return Handshake(ended=self._ended, received=received)
-                if not await self._more(deadline):
-                    return Handshake(ended=Ended(Cut.TIMEOUT), received=received)
-                continue
-            if not received and not _looks_like_tls(self._raw):
-                return Handshake(plaintext=await self._banner(deadline), received=len(self._raw))
-            received += len(self._raw)
-            self._incoming.write(self._drain())
 
     def close(self) -> None:
         """End the connection: close_notify, FIN, and nothing left behind; what the server does not take is dropped."""
@@ -271,14 +226,27 @@ class Wire:
     def _drain(self) -> bytes:
         data = bytes(self._raw)
         self._raw.clear()
-        self._watch()
         return data
 
     async def _more(self, deadline: float) -> bool:
         """Wait for more from the server; False where nothing came until the deadline."""
         self.catch_up()
+        if self._alone and not self._unsent:
+            self._unwatch()
+            if await self._held(self._ready, deadline):
+                self._readable()
+                return True
         self._watch()
         return await self._told(deadline)
+
+    async def _held(self, ready: "select.poll", deadline: float) -> bool:
+        """Wait a while without the loop, where this is alone; False where the loop has to wait on."""
+        until = min(deadline, monotonic() + _HELD) if self._alone else 0.0
+        while monotonic() < until:
+            await asyncio.sleep(0)
+            if ready.poll(_HELD_STEP):
+                return True
+        return False
 
     async def _told(self, deadline: float) -> bool:
         news: asyncio.Future[bool] = self._loop.create_future()

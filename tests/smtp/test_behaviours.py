@@ -55,7 +55,7 @@ def play(entry: dict[str, Any], mode: str) -> tuple[ProbeResult, Hostile, float]
     with Hostile([script, *entry.get("then", [])], mode, contexts) as server:
         began = time.monotonic()
         credentials = Credentials("sender@shop.example.com", PASSWORD) if entry.get("login") else None
-        result = asyncio.run(probe(request(entry, mode, server.port), credentials))
+        result = asyncio.run(probe(request(entry, mode, server.port), credentials, alone=True))
         return result, server, time.monotonic() - began
 
 
