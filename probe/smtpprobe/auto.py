@@ -43,6 +43,7 @@ class _With(NamedTuple):
     credentials: Credentials | None
     sinks: Sinks
     stop: asyncio.Event | None
+    alone: bool = False
 
 
 class Seen(NamedTuple):
@@ -55,25 +56,30 @@ class Seen(NamedTuple):
 
 
 async def probe(
-    request: ProbeRequest, credentials: Credentials | None, sinks: Sinks, stop: asyncio.Event | None
+    request: ProbeRequest,
+    credentials: Credentials | None,
+    sinks: Sinks,
+    stop: asyncio.Event | None,
+    *,
+    alone: bool = False,
 ) -> ProbeResult:
     """Find out what ``request`` leaves open, hold its session, and say in ``discovery`` what was found.
 
     With a port only its mode is open, and the look is the session itself. Without one all usual ports are looked at.
     """
     login = credentials is not None or request.credentials is not None
+    own = _With(credentials, sinks, stop, alone)
     if request.port:
-        seen = await _look(request, _With(credentials, sinks, stop), _Time(request.timeout_seconds))
+        seen = await _look(request, own, _Time(request.timeout_seconds))
         if seen.result.outcome is Outcome.ERROR:
             return seen.result
         _tell(sinks.port, seen.finding)
         return msgspec.structs.replace(seen.result, discovery=discovery.of_one(seen.finding))
-    return await _all(request, credentials, sinks, stop, login=login)
+    return await _all(request, own, login=login)
 
 
-async def _all(
-    request: ProbeRequest, credentials: Credentials | None, sinks: Sinks, stop: asyncio.Event | None, *, login: bool
-) -> ProbeResult:
+async def _all(request: ProbeRequest, own: _With, *, login: bool) -> ProbeResult:
+    sinks, stop = own.sinks, own.stop
     began, whole = monotonic(), request.timeout_seconds
     asked = msgspec.structs.replace(
         request,
@@ -107,7 +113,7 @@ async def _all(
         to_use = msgspec.structs.replace(
             request, port=best.finding.port, mode=best.finding.mode or Mode.AUTO, timeout_seconds=left
         )
-        result = await session.finish(Session(to_use, credentials, sinks.stage, sinks.line), stop)
+        result = await session.finish(Session(to_use, own.credentials, sinks.stage, sinks.line, alone=own.alone), stop)
     return msgspec.structs.replace(result, started_at=started, discovery=found)
 
 
@@ -173,7 +179,7 @@ async def _look(request: ProbeRequest, own: _With, time: _Time, addresses: Found
     began, port, mode = monotonic(), request.port, discovery.first_look(request.port)
 
     async def hold(mode: Mode, within: Limits) -> tuple["_Look", ProbeResult]:
-        one = _Look(msgspec.structs.replace(request, mode=mode), own, within, alone=time.looking)
+        one = _Look(msgspec.structs.replace(request, mode=mode), own, within, looking=time.looking)
         one.use(addresses)
         return one, await session.finish(one, own.stop)
 
@@ -202,10 +208,10 @@ async def _look(request: ProbeRequest, own: _With, time: _Time, addresses: Found
 class _Look(Session):
     """A session in a mode that is not certain: it goes on in plain where that is right, and asks nothing further."""
 
-    def __init__(self, request: ProbeRequest, own: _With, within: Limits, *, alone: bool) -> None:
-        super().__init__(request, own.credentials, own.sinks.stage, own.sinks.line, within=within)
+    def __init__(self, request: ProbeRequest, own: _With, within: Limits, *, looking: bool) -> None:
+        super().__init__(request, own.credentials, own.sinks.stage, own.sinks.line, within=within, alone=own.alone)
         self._first = request.mode
-        self._alone = alone
+        self._looking = looking
 
     def use(self, addresses: Found | None) -> None:
         """Ask the resolver no more: somebody has."""
@@ -243,7 +249,7 @@ class _Look(Session):
             self._plan[:] = self._steps()
 
     async def _follow(self, *, inside: bool) -> None:
-        if not self._alone and self.other() is None:
+        if not self._looking and self.other() is None:
             await super()._follow(inside=inside)
 
 

@@ -28,5 +28,5 @@ async def probe(
     if request.mode is Mode.AUTO:
         from smtpprobe import auto  # by need: no other mode pays for it
 
-        return await auto.probe(request, credentials, auto.Sinks(on_stage, on_line, on_port), stop)
+        return await auto.probe(request, credentials, auto.Sinks(on_stage, on_line, on_port), stop, alone=alone)
     return await finish(Session(request, credentials, on_stage, on_line, alone=alone), stop)
