@@ -14,20 +14,12 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
 
 from smtpprobe.output import Output, no_result
-from smtpprobe.usage import USAGE_ERROR, UsageError
+from smtpprobe.usage import USAGE_ERROR, Parser, UsageError
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Reason
 
 COMMANDS = ("check", "discover", "try", "explain", "ses-password", "settings")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Leave with 3: 2 means that the mail path said no (argparse's own choice would be 2)."""
-        self.print_usage(sys.stderr)
-        raise UsageError(message)
 
 
 def program(called: str) -> str:
@@ -37,9 +29,9 @@ def program(called: str) -> str:
 
 def parser(prog: str = "smtpprobe") -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    top = _Parser(prog=prog, description="Find out whether this place can send mail, and if not, whose fault it is.")
+    top = Parser(prog=prog, description="Find out whether this place can send mail, and if not, whose fault it is.")
     top.add_argument("--version", action="version", version=f"smtpprobe {version('smtpprobe')}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_check(commands.add_parser("check", help="probe a server from this machine"))
     _add_discover(commands.add_parser("discover", help="find port and mode of a server, as a ready SmtpProbe"))
     _add_try(

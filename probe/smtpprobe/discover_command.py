@@ -43,7 +43,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 async def discover(options: argparse.Namespace) -> int:
     """Look, choose, log in where that is asked, print; 0 where a configuration was found and worked, 2 where not."""
     # By need: the parser of every command comes through this module.
-    from smtpprobe.check import build_request, credentials_of, port_progress, report_of
+    from smtpprobe.arguments import build_request
+    from smtpprobe.check import credentials_of, port_progress, report_of
     from smtpprobe.discovery import resolved, works
     from smtpprobe.discovery_text import manifest as manifest_of
     from smtpprobe.probing import probe

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import msgspec
 
 from smtpprobe import tls
-from smtpprobe.check import build_request, report_of, show
+from smtpprobe.arguments import build_request
+from smtpprobe.check import report_of, show
 from smtpprobe.discovery import resolved
 from smtpprobe.model import ProbeRequest, TranscriptLine
 from smtpprobe.output import EXIT_CODES, Output, Report, as_object, broken

@@ -30,6 +30,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     also = ", ".join(by_alias())
     command.add_argument("--client", metavar="NAME", action="append", type=_client, help=f"{names}; also: {also}")
     command.add_argument("--output", "-o", choices=["text", "json"], default="text")
+    command.set_defaults(
+        min_tls="1.2",
+        insecure=False,
+        allow_plaintext_auth=True,
+        try_username_variants=False,
+        depth=None,
+        timeout=60.0,
+    )
 
 
 def _client(name: str) -> str:
@@ -44,13 +52,12 @@ def settings(options: argparse.Namespace) -> int:
     host, port = split_target(options.host)
     if port is None:
         raise UsageError(f"write the port too: {host}:587")
-    values = (host, options.username, options.mail_from, options.helo, options.ca, options.server_name)
-    if not host or any(value is not None and not value.isprintable() for value in values):
-        raise UsageError("a value is empty or holds characters that cannot be printed")
+    mode = Mode(options.mode) if options.mode else by_port(port)
+    _refuse(options, mode)
     working = Working(
         host=host,
         port=port,
-        mode=Mode(options.mode) if options.mode else by_port(port),
+        mode=mode,
         username=options.username,
         mechanism=Mechanism(options.mechanism),
         mail_from=options.mail_from,
@@ -60,6 +67,23 @@ def settings(options: argparse.Namespace) -> int:
     )
     show(working, options.client or clients(), Output(options.output))
     return 0
+
+
+def _refuse(options: argparse.Namespace, mode: Mode) -> None:
+    """Raise UsageError for what ``check`` refuses in the same arguments; the CA file may be one of another machine."""
+    from smtpprobe import credentials  # by need: the parser of every command comes through this module
+    from smtpprobe.arguments import build_request
+
+    to = ["postmaster@example.com"] if options.mail_from else []
+    build_request(argparse.Namespace(**vars(options) | {"mode": mode, "ca": None, "rcpt_to": to}))
+    if options.username is not None and (problem := credentials.flaw(options.username)):
+        raise UsageError(f"--username {problem}")
+    if options.username is not None and not options.username.isprintable():
+        raise UsageError("--username holds characters that cannot be printed, and a configuration is text")
+    if options.ca is not None and not (options.ca and options.ca.isprintable()):
+        raise UsageError("--ca: write the path of a PEM file")
+    if options.mail_from == "":
+        raise UsageError("--from: write the whole address, for example noreply@shop.example.com")
 
 
 def after_check(request: ProbeRequest, result: ProbeResult, username: str | None, output: Output) -> None:

@@ -1,11 +1,12 @@
 """What all commands share: how a target is written, how wrong usage ends, and what the terminal wants."""
 
+import argparse
 import getpass
 import os
 import re
 import signal
 import sys
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from smtpprobe.layout import NARROWEST, WIDTH
 
@@ -14,6 +15,15 @@ USAGE_ERROR = 3
 
 class UsageError(Exception):
     """Arguments that cannot be used; the text names the argument and what to write instead."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that leaves the exit code to its caller: argparse's own, 2, means that the mail path said no."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage line; raises UsageError."""
+        self.print_usage(sys.stderr)
+        raise UsageError(message)
 
 
 def split_target(text: str) -> tuple[str, int | None]:

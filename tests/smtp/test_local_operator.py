@@ -265,3 +265,12 @@ def test_no_folder(tmp_path: Path) -> None:
     done = run("smtpprobe-operator", "local", str(tmp_path), "--once")
     assert (done.returncode, "one.status.yaml" in done.stderr) == (3, True)
     assert (tmp_path / "one.status.yaml").read_text() == "something else"
+
+
+@pytest.mark.parametrize("words, named", [(["nonsense"], "'nonsense'"), (["local"], "FOLDER"), (["run", "-x"], "-x")])
+def test_wrong_usage(words: list[str], named: str) -> None:
+    """Wrong usage leaves with 3, as everywhere here, and with the usage line and one that names what is wrong."""
+    done = run("smtpprobe-operator", *words)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("usage: smtpprobe-operator")
+    assert named in done.stderr.splitlines()[-1]

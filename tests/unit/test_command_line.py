@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smtpprobe.check import build_request
+from smtpprobe.arguments import build_request
 from smtpprobe.cli import UsageError, main, parser, program
 from smtpprobe.model import ProbeRequest, ProbeResult, Reply, StageResult, Verdict
 from smtpprobe.output import EXIT_CODES, FORMATS, Output, Report, as_object

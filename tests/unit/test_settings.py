@@ -271,13 +271,21 @@ def test_nothing_is_ever_unverified_or_optional():
     ("arguments", "said"),
     [
         (["smtp.example.com"], "write the port too"),
+        (["smtp.example.com:587", "--username", "a\0b"], "--username "),
         (["smtp.example.com:587", "--username", "a\nb"], "cannot be printed"),
+        (["smtp example.com:587"], "HOST: "),
+        ([":587"], "HOST: "),
+        (["smtp.example.com:587", "--helo", "a b"], "--helo: "),
+        (["smtp.example.com:587", "--from", "noreply"], "--from: "),
+        (["smtp.example.com:587", "--from", ""], "--from: "),
+        (["smtp.example.com:587", "--server-name", "a b"], "--server-name: "),
+        (["smtp.example.com:587", "--ca", ""], "--ca: "),
         (["smtp.example.com:587", "--client", "telnet"], "telnet"),
         (["smtp.example.com:99999"], "99999"),
     ],
 )
 def test_refusals(arguments, said, capsys):
-    """What no configuration can hold ends with exit code 3 and a sentence."""
+    """What no configuration can hold, or ``check`` refuses, ends with exit code 3 and a sentence that names it."""
     assert main(["settings", *arguments]) == 3
     out, err = capsys.readouterr()
     assert out == ""
