@@ -25,7 +25,7 @@ from smtpprobe.model import CredentialFiles, Envelope, ProbeRequest, TlsOptions
 from smtpprobe.vocabulary import Depth, Mode, Outcome
 
 ONE_WAY, RUNS = 0.025, 15
-SESSION_LIMIT, PEER_LIMIT = 1.05, 1.05  # the same exchanges: what differs is noise, and what each program computes
+SESSION_LIMIT, PEER_LIMIT = 1.05, 1.01  # not slower than a peer: one part in a hundred is for noise
 CLIENT, SERVER = "10.99.0.1", "10.99.0.2"
 USER, PASSWORD = "sender@corp.test", "correct-horse"
 SENDER, RECIPIENT = "sender@corp.test", "postmaster@example.org"
@@ -108,10 +108,10 @@ def _compare(mode: Mode, folder: Path, client: Side, mail: programs.Mail, trip: 
     print(f"  {'':16} {'at the server':>13} {'ours/theirs':>11} {'whole process':>14} {'ours/theirs':>11}")
     for name, whole in walls.items():
         times = ratio(served["smtpprobe.pod"], served[name])
-        print(f"  {name:16} {median(served[name]) * 1000:10.1f} ms {times:11.2f}", end="")
+        print(f"  {name:16} {median(served[name]) * 1000:10.1f} ms {times:11.3f}", end="")
         print(f" {median(whole) * 1000:11.1f} ms {ratio(walls['smtpprobe.pod'], whole):11.2f}")
         if times > PEER_LIMIT:
-            over.append(f"{mode}: a session {times:.2f} times as long as {name}'s, bound {PEER_LIMIT:g}")
+            over.append(f"{mode}: a session {times:.3f} times as long as {name}'s, bound {PEER_LIMIT:g}")
     return over
 
 

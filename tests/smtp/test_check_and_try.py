@@ -94,6 +94,15 @@ def on_a_terminal(answer: bytes, *words: str, **environment: str) -> tuple[int, 
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode()
 
 
+def test_an_interrupt_at_the_password(server: Stock) -> None:
+    """Ctrl-C where the password is asked for ends the command at once, in one line, and nothing was sent."""
+    before = len(server.logins)
+    target = ("check", f"localhost:{server.port}", "--mode", "starttls", "--ca", pki().ca_file)
+    code, seen = on_a_terminal(b"half\x03", "smtpprobe", *target, "--username", USER)
+    assert (code, seen) == (3, f"Password of {USER}: smtpprobe: interrupted\r\n")
+    assert len(server.logins) == before
+
+
 def test_a_terminal_is_asked_and_told(server: Stock) -> None:
     """On a terminal the password is asked for and not shown, the stages appear as they end, and words are coloured."""
     before = len(server.logins)
