@@ -44,7 +44,7 @@ async def discover(options: argparse.Namespace) -> int:
     """Look, choose, log in where that is asked, print; 0 where a configuration was found and worked, 2 where not."""
     # By need: the parser of every command comes through this module.
     from smtpprobe.arguments import build_request
-    from smtpprobe.check import credentials_of, port_progress, report_of
+    from smtpprobe.check import credentials_of, port_progress, report_of, told_to_end
     from smtpprobe.discovery import resolved, works
     from smtpprobe.discovery_text import manifest as manifest_of
     from smtpprobe.probing import probe
@@ -52,7 +52,8 @@ async def discover(options: argparse.Namespace) -> int:
     request = build_request(options)
     credentials = credentials_of(options)
     lines: list[TranscriptLine] = []
-    result = await probe(request, credentials, on_line=lines.append, on_port=port_progress(options))
+    told: dict[str, Any] = {"on_line": lines.append, "on_port": port_progress(options)}
+    result = await probe(request, credentials, stop=told_to_end(), alone=True, **told)
     request = resolved(request, result)
     report = report_of(options, request, result, tuple(lines))
     usable = works(result.discovery) and request.mode is not Mode.AUTO

@@ -65,6 +65,8 @@ def text(
     paint, heads = _Paint(colour), HEADS[lang]
     prose = (width or WIDTH) - 2
     blocks = [_headline(result, request, paint, lang)]
+    if result.outcome is Outcome.ERROR:
+        blocks.append("\n".join(paragraphs([readable(result.message)], prose)))
     if result.discovery is not None and len(result.discovery.ports) > 1:
         blocks.append(_block(paint(heads["ports"], "bold"), rows(result.discovery, lang)))
     blocks.append(_block(paint(heads["stages"], "bold"), (_row(stage, paint) for stage in result.stages)))

@@ -136,7 +136,7 @@ class Session:
         told = f"the probe was told to end in stage {at}"
         if at is Stage.DOT:
             told += "; the message may have been delivered"
-        self._cannot_run = CannotRun(Reason.DEADLINE_EXCEEDED, told)
+        self._cannot_run = CannotRun(Reason.DEADLINE_EXCEEDED, told, "run:told-to-end")
 
     def _steps(self) -> list[tuple[Step, str | None]]:
         recipients = self._request.envelope.rcpt_to if self._request.envelope else ()
@@ -320,7 +320,7 @@ class Session:
         verdict = self._fault.verdict if self._fault is not None else None
         outcome = Outcome.PASSED if verdict is None else Outcome.FAILED
         if self._cannot_run is not None:
-            outcome, verdict = Outcome.ERROR, Verdict(reason=self._cannot_run.reason, rule="run:cannot")
+            outcome, verdict = Outcome.ERROR, Verdict(reason=self._cannot_run.reason, rule=self._cannot_run.rule)
         done = sum(known.stage is not Stage.QUIT for known in self._stages)
         unreached = [
             StageResult(stage=step.stage, outcome=StageOutcome.NOT_REACHED, after_tls=step.after_tls, recipient=to)

@@ -53,10 +53,11 @@ class Done(NamedTuple):
 class CannotRun(Exception):  # noqa: N818 - it is no error of the program
     """The request cannot be carried out; says which reason and what to change."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, rule: str = "run:cannot") -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.rule = rule
 
 
 class Stages:

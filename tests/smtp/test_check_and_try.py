@@ -252,11 +252,12 @@ def test_try_says_what_is_wrong_with_a_file(content: str, says: str, tmp_path: P
     assert str(file) in done.stderr
 
 
+@pytest.mark.parametrize("command", ["check --mode plain", "discover"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_check_that_is_told_to_end_still_gives_its_object(number: int) -> None:
-    """`timeout`, a closed terminal and Ctrl-C end a check with the stages that it has, as Error, exit 3."""
+def test_what_is_told_to_end_still_gives_its_object(number: int, command: str) -> None:
+    """`timeout`, a closed terminal and Ctrl-C end check and discover with the stages that they have: Error, exit 3."""
     with Hostile(["> 220 mx.example.net\n< EHLO\nhang"], "plain") as there:
-        words = ("check", f"localhost:{there.port}", "--mode", "plain", "--timeout", "60", "--output", "json")
+        words = (*command.split(), f"localhost:{there.port}", "--timeout", "60", "--output", "json")
         # Whoever runs the tests (nohup, a shell's &) may have told them to ignore these signals.
         argv = ["env", "--default-signal", BIN / "smtpprobe", *words]
         with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
@@ -265,6 +266,8 @@ def test_a_check_that_is_told_to_end_still_gives_its_object(number: int) -> None
             out, _ = process.communicate(timeout=30)
     answer = json.loads(out)
     assert (process.returncode, answer["outcome"], answer["reason"]) == (3, "Error", "DeadlineExceeded")
+    assert "told to end in stage ehlo" in answer["message"]
+    assert "told to end" in answer["advice"]["text"]
     assert [one["stage"] for one in answer["stages"] if one["outcome"] == "Passed"] == ["dns", "connect", "greeting"]
 
 

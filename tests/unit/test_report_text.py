@@ -169,6 +169,18 @@ def test_a_passed_session_asks_nobody_for_anything():
     assert "FOR THE MAIL ADMIN" not in text
 
 
+def test_what_could_not_run_says_why_first():
+    """A run without a verdict on the path begins with what was in its way."""
+    verdict = Verdict(reason=Reason.SPEC_INVALID, rule="run:cannot")
+    told = "the CA of spec.tls.caRef holds no PEM certificate"
+    broken = ProbeResult(outcome=Outcome.ERROR, started_at=AT, finished_at=AT, verdict=verdict, message=told)
+    assert report.text(broken, REQUEST).splitlines()[:3] == [
+        "smtp.example.com:587 starttls  Error  SpecInvalid",
+        "",
+        told,
+    ]
+
+
 def test_colour_is_only_there_when_asked_for():
     """Without colour there is no escape sequence; with it, the words are the same."""
     plain, bright = report.text(FAILED, REQUEST), report.text(FAILED, REQUEST, colour=True)
