@@ -1,7 +1,5 @@
 """``python -m smtpprobe`` is the ``smtpprobe`` command."""
 
-import sys
+from smtpprobe.cli import run
 
-from smtpprobe.cli import main
-
-sys.exit(main())
+run()

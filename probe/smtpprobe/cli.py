@@ -6,6 +6,7 @@ program reads (``--output json`` and the like) is there whatever the exit code.
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import io
 import os
@@ -14,11 +15,14 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from smtpprobe.output import Output, no_result
 from smtpprobe.usage import USAGE_ERROR, Parser, UsageError
 from smtpprobe.vocabulary import Depth, Mechanism, Mode, Reason
 
+# What keeps an answer from being written: nobody reads it any more, or there is no room.
+_UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO}
 COMMANDS = ("check", "discover", "try", "explain", "ses-password", "settings")
 
 
@@ -148,6 +152,15 @@ def _add_rendering(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-progress", action="store_true", help="no stage lines on stderr while the session runs")
 
 
+def run() -> NoReturn:
+    """Be the program, and leave at once: the interpreter's end would crash a thread that still reads the CA bundle."""
+    code = main()
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+    os._exit(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every refusal ends here as one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
@@ -156,21 +169,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     prog = program(sys.argv[0])
     try:
-        options = parser(prog).parse_args(words)
-        return _told(asyncio.run(_run(options)))
+        return _told(_answer(words, prog))
+    except BrokenPipeError:
+        return USAGE_ERROR
+    except OSError as error:
+        print(f"{prog}: the result could not be written: {error.strerror}", file=sys.stderr)
+        return USAGE_ERROR
+
+
+def _answer(words: list[str], prog: str) -> int:
+    """Run one command; raises OSError where what it says cannot be written."""
+    try:
+        return asyncio.run(_run(parser(prog).parse_args(words)))
     except UsageError as error:
         command = next((word for word in words if word in COMMANDS), "")
         return _refused(words, f"{prog} {command}".strip(), str(error), Reason.SPEC_INVALID)
     except KeyboardInterrupt:
         return _refused(words, prog, "interrupted")
-    except BrokenPipeError:
-        _say_no_more()
-        return USAGE_ERROR
-    except Exception as error:  # noqa: BLE001 - our own fault must not look like the mail path's (exit 1)
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
-            _say_no_more()
-            print(f"{prog}: the result could not be written: {error.strerror}", file=sys.stderr)
-            return USAGE_ERROR
+    except Exception as error:  # our own fault must not look like the mail path's (exit 1)
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            raise
         traceback.print_exc()
         return _refused(words, prog, f"a fault of our own, please report it: {type(error).__name__}: {error}")
 
@@ -180,11 +198,6 @@ def _told(code: int) -> int:
     if sys.stdout is not None:
         sys.stdout.flush()
     return code
-
-
-def _say_no_more() -> None:
-    """Have the interpreter's last flush go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refused(words: list[str], who: str, message: str, reason: Reason = Reason.UNKNOWN) -> int:

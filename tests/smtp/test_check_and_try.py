@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -289,13 +290,28 @@ def test_a_signal_that_is_to_be_ignored_ends_no_check(name: str) -> None:
     assert (process.returncode, json.loads(out)["reason"]) == (2, "ConnectionClosed")
 
 
-def test_a_result_that_cannot_be_written_is_said_in_a_line(server: Stock) -> None:
-    """A full disk is no traceback: one line on stderr, exit 3."""
-    words = ("check", f"localhost:{server.port}", "--mode", "starttls", "--ca", pki().ca_file, "--output", "json")
+@pytest.mark.parametrize("host", ["localhost:{}", "no host"])
+def test_what_cannot_be_written_is_said_in_a_line(host: str, server: Stock) -> None:
+    """A full disk is no traceback, under a result or a refusal: the last line on stderr says it, exit 3."""
+    words = ("check", host.format(server.port), "--mode", "starttls", "--ca", pki().ca_file, "--output", "json")
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [BIN / "smtpprobe", *words], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, text=True
         )
     assert done.returncode == 3
-    assert done.stderr.count("\n") == 1
-    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "could not be written" in done.stderr.splitlines()[-1]
+
+
+def test_a_check_that_ends_while_the_ca_bundle_is_read(tmp_path: Path) -> None:
+    """A closed port is told of before a large CA bundle is read: the program ends then, with its code and no crash."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(Path(pki().ca_file).read_text("ascii") * 20_000)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        words = ("check", f"127.0.0.1:{nobody.getsockname()[1]}", "--mode", "smtps", "--output", "json")
+        environment = {**os.environ, "SSL_CERT_FILE": str(bundle)}
+        for _ in range(8):  # a crash needs both to be at it in the same moment
+            argv = [BIN / "smtpprobe", *words]
+            done = subprocess.run(argv, env=environment, capture_output=True, timeout=60, check=False)
+            assert (done.returncode, json.loads(done.stdout)["reason"], done.stderr) == (2, "ConnectRefused", b"")
