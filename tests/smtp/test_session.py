@@ -50,6 +50,25 @@ def test_stock_server_passes(mode: Mode) -> None:
     assert all(entry.outcome is StageOutcome.PASSED for entry in result.stages)
 
 
+@pytest.mark.parametrize(
+    "after, outcome, said",
+    [
+        ("PLAIN XNEW", StageOutcome.PASSED, "our first choice of what the server offers: PLAIN XNEW"),
+        ("XNEW", StageOutcome.FAILED, "the server offers XNEW, not one that we can speak"),
+    ],
+)
+def test_a_login_is_chosen_and_explained_by_what_tls_offers(after: str, outcome: StageOutcome, said: str) -> None:
+    """What was announced in plaintext decides no login behind TLS, and stands in no sentence about it."""
+    script = "> 220 mx\n< EHLO\n> 250-mx\n> 250-AUTH LOGIN XOLD\n> 250 STARTTLS\n< STARTTLS\n> 220 go\ntls\n"
+    script += f"< EHLO\n> 250-mx\n> 250 AUTH {after}\n@rest"
+    with Hostile([script], "starttls", pki().contexts) as server:
+        result = run(request(server.port, Mode.STARTTLS, Depth.AUTH))
+    login = next(entry for entry in result.stages if entry.stage is Stage.AUTH)
+    assert (login.outcome, login.detail is not None and login.detail.endswith(said)) == (outcome, True), login.detail
+    assert result.features.before_tls is not None
+    assert "AUTH LOGIN XOLD" in result.features.before_tls
+
+
 @pytest.mark.filterwarnings("ignore:Session.login_data is deprecated:DeprecationWarning")
 @ALL_MODES
 @pytest.mark.parametrize("mechanism", [Mechanism.AUTO, Mechanism.PLAIN, Mechanism.LOGIN])
