@@ -10,7 +10,7 @@ few letters the patterns that have a chance in a text with them. Patterns are co
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from pathlib import Path
 
 import msgspec
@@ -90,25 +90,33 @@ def classify(stage: Stage, text: str, facts: SessionFacts | None = None) -> Verd
 
     Linear in the length of the text, of which 4,096 characters count.
     """
-    normal, book, facts = normalize(text), _book(), facts or _NO_FACTS
-    places: dict[int, list[int]] = {}
-    for gram in book.grams.keys() & _grams(normal.text):
-        for number, place in book.grams[gram]:
-            places.setdefault(number, []).append(place)
+    normal, facts = normalize(text), facts or _NO_FACTS
+    grams = _grams(normal.text)
     holding, wordless = _holding(stage, normal.code, normal.enhanced, normal.client)
-    found = _first(sorted((*(holding & places.keys()), *wordless)), places, normal, facts)
+    places = _places(grams, holding)
+    found = _first(sorted((*places, *wordless)), places, normal, facts)
     if found is not None:
         return _settled(_verdict(found), stage, facts)
     if not normal.code and not normal.enhanced and stage not in _NOBODY_SPEAKS:
         # A library may have dropped the code: the words of a server are tried without it, and believed less.
-        coded = [
-            n for n in sorted(places) if book.rules[n].codes and _holds(book.rules[n], stage, normal, codeless=True)
-        ]
-        found = _first(coded, places, normal, facts)
+        places = _places(grams, _coded(stage, normal.client))
+        found = _first(sorted(places), places, normal, facts)
         if found is not None:
             verdict = _verdict(found)
             return _settled(structs.replace(verdict, confidence=min(verdict.confidence, _CODELESS)), stage, facts)
     return _UNKNOWN
+
+
+def _places(grams: AbstractSet[str], wanted: AbstractSet[int]) -> dict[int, list[int]]:
+    """Return which patterns of the wanted rules have a chance in a text with these grams."""
+    index, places = _book().grams, dict[int, list[int]]()
+    for gram in grams:
+        for number, place in index[gram]:
+            if number in places:
+                places[number].append(place)
+            elif number in wanted:
+                places[number] = [place]
+    return places
 
 
 def _first(
@@ -137,13 +145,11 @@ def _settled(verdict: Verdict, stage: Stage, facts: SessionFacts) -> Verdict:
     return structs.replace(verdict, alternatives=left) if len(left) < len(verdict.alternatives) else verdict
 
 
-def _grams(text: str) -> set[str]:
-    """Return what the index may hold of a text: rows of four and three characters, of two where they are not ASCII."""
-    size = len(text)
-    grams = {text[i : i + 4] for i in range(size - 3)} | {text[i : i + 3] for i in range(size - 2)}
-    if not text.isascii():
-        grams |= {text[i : i + 2] for i in range(size - 1) if not text[i].isascii()}
-    return grams
+def _grams(text: str) -> frozenset[str]:
+    """Return what the index holds of a text: rows of four characters, and the few shorter ones."""
+    long, short, foreign = _indexed()
+    found = [gram for gram in (short if text.isascii() else foreign) if gram in text]
+    return long.intersection(map("".join, zip(text, text[1:], text[2:], text[3:], strict=False))).union(found)
 
 
 def _holds(rule: Rule, stage: Stage, normal: Normal, *, codeless: bool = False) -> bool:
@@ -186,9 +192,16 @@ def _fits(rule: Rule, normal: Normal, facts: SessionFacts) -> bool:
 
 
 def _says(rule: Rule, places: Sequence[int], text: str) -> bool:
-    if rule.text and not any(_pattern(rule.text[place])(text) for place in places):
-        return False
-    return not any(_pattern(source)(text) for source in rule.unless)
+    if rule.text:
+        for place in places:
+            if _pattern(rule.text[place])(text):
+                break
+        else:
+            return False
+    for source in rule.unless:  # noqa: SIM110 - a generator for each rule costs a tenth of a classification
+        if _pattern(source)(text):
+            return False
+    return True
 
 
 @functools.cache
@@ -202,6 +215,13 @@ def _book() -> _Book:
 
 
 @functools.cache
+def _indexed() -> tuple[frozenset[str], tuple[str, ...], tuple[str, ...]]:
+    """Return the index's rows of four, its shorter ones in ASCII, and all shorter ones."""
+    short = tuple(gram for gram in _book().grams if len(gram) < 4)
+    return frozenset(_book().grams).difference(short), tuple(filter(str.isascii, short)), short
+
+
+@functools.cache
 def _verdict(number: int) -> Verdict:
     return _book().rules[number].verdict()
 
@@ -212,3 +232,11 @@ def _holding(stage: Stage, code: int, enhanced: str, client: bool) -> tuple[froz
     normal, rules = Normal("", "", code, enhanced, client=client), _book().rules
     holding = [number for number, rule in enumerate(rules) if _holds(rule, stage, normal)]
     return frozenset(n for n in holding if rules[n].text), tuple(n for n in holding if not rules[n].text)
+
+
+@functools.lru_cache(maxsize=64)
+def _coded(stage: Stage, client: bool) -> frozenset[int]:
+    """Return the rules that ask for a code, and would hold at this stage if the text had it."""
+    normal = Normal("", "", 0, "", client=client)
+    rules = enumerate(_book().rules)
+    return frozenset(n for n, rule in rules if rule.codes and _holds(rule, stage, normal, codeless=True))

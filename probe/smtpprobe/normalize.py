@@ -19,9 +19,10 @@ _CODE = re.compile(r"([2-4][0-5]\d|5\d\d)(?:[ \-]|$)")
 _CODE_APART = re.compile(
     r"(?:\bsmtp|code|error|status|reply|said|failed|exception)[ :=\"'(\[]{0,4}([45][0-5]\d)\b(?!\.\d)", re.IGNORECASE
 )
-_ENHANCED = re.compile(r"(?<![\d.:/])#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
-_LINE_CODE = re.compile(r"(?<!\S)[2-5][0-5]\d(?:-(?=\S)|[ \-](?=#?[245]\.\d{1,3}\.\d))")
-_IPV4 = re.compile(r"(?<![\d.\w-])(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)")
+# What may not stand before is looked at after the first character: a pattern that begins with it is searched faster.
+_ENHANCED = re.compile(r"[#245](?<![\d.:/].)(?:(?<=#)[245])?(?<=[245])\.\d{1,3}\.\d{1,3}(?![\d.]*\d)")
+_LINE_CODE = re.compile(r"[2-5](?<!\S.)[0-5]\d(?:-(?=\S)|[ \-](?=#?[245]\.\d{1,3}\.\d))")
+_IPV4 = re.compile(r"(\d(?<![\d.\w-].)\d{0,2}(?:\.\d{1,3}){3})(?!\.?\d)")
 _IPV6 = re.compile(r"(?<![\w:.])([0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7})(?![\w:])")
 _ANGLE = re.compile(r"<([^<>]{0,320})>")
 _MAILBOX = re.compile(r"[^\s<>()\[\]:;,'\"=@]{1,64}@[^\s<>()\[\]:;,'\"]{1,255}")
@@ -52,7 +53,7 @@ def normalize(text: str) -> Normal:
         text = re.sub(rf"\n\s*{code}(?:[ \-]|$)", "\n", text)
     raw = " ".join(text.split())
     found = _ENHANCED.search(raw)
-    enhanced = found.group(1) if found else ""
+    enhanced = found.group().lstrip("#") if found else ""
     folded = raw[4:] if _CODE.match(raw) else raw
     if len(raw) != len(text) or found:
         folded = _LINE_CODE.sub("", folded)
