@@ -126,10 +126,12 @@ def _first(
     facts: SessionFacts,
 ) -> int | None:
     """Return the first of the rules numbered, which hold, that fits and says it."""
-    rules = _book().rules
+    rules, particular, text = _book().rules, _particular(), normal.text
     for number in numbers:
         rule = rules[number]
-        if _fits(rule, normal, facts) and _says(rule, places.get(number, ()), normal.text):
+        if number in particular and not _fits(rule, normal, facts):
+            continue
+        if _says(rule, places.get(number, ()), text):
             return number
     return None
 
@@ -212,6 +214,16 @@ def _pattern(source: str) -> Callable[[str], object]:
 @functools.cache
 def _book() -> _Book:
     return msgspec.json.decode(Path(__file__).with_name("rules.json").read_bytes(), type=_Book)
+
+
+@functools.cache
+def _particular() -> frozenset[int]:
+    """Return the rules that ask for something of the session."""
+    return frozenset(
+        number
+        for number, rule in enumerate(_book().rules)
+        if rule.host or rule.names or not rule.login is rule.offered is rule.tls is None
+    )
 
 
 @functools.cache

@@ -69,7 +69,8 @@ def normalize(text: str) -> Normal:
     if found:
         folded = _ENHANCED.sub("", folded)
     folded = folded.casefold().replace("e-mail", "email").translate(_PUNCTUATION)
-    return Normal(" ".join(folded.split()), " ".join(whole.split()), code, enhanced, client)
+    seen = raw if text is whole else " ".join(whole.split())
+    return Normal(" ".join(folded.split()), seen, code, enhanced, client)
 
 
 def quoted_address(text: str) -> str | None:
