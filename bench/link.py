@@ -91,13 +91,14 @@ def _compare(mode: Mode, folder: Path, client: Side, mail: programs.Mail, trip: 
     sessions: list[float] = []
     walls: dict[str, list[float]] = {command.name: [] for command in commands}
     served: dict[str, list[float]] = {command.name: [] for command in commands}
-    for _ in range(RUNS):
-        seen = len(mail.sessions)
-        for name, samples in in_turn(commands, 1, warm_up=0).items():
+    for run in range(RUNS):
+        seen, first = len(mail.sessions), run % len(commands)  # who comes first pays for what the machine did before
+        order = commands[first:] + commands[:first]
+        for name, samples in in_turn(order, 1, warm_up=0).items():
             walls[name].append(samples[0].wall)
         sessions.append(_session_seconds(log))
-        for name, seconds in zip(served, programs.grown(mail.sessions, seen, len(commands)), strict=True):
-            served[name].append(seconds)
+        for command, seconds in zip(order, programs.grown(mail.sessions, seen, len(order)), strict=True):
+            served[command.name].append(seconds)
     needed = len(ROUND_TRIPS[mode])
     share = median(sessions) / (needed * trip)
     print(f"{mode}: {' '.join(ROUND_TRIPS[mode])}")
