@@ -52,8 +52,8 @@ async def discover(options: argparse.Namespace) -> int:
     request = build_request(options)
     credentials = credentials_of(options)
     lines: list[TranscriptLine] = []
-    told: dict[str, Any] = {"on_line": lines.append, "on_port": port_progress(options)}
-    result = await probe(request, credentials, stop=told_to_end(), alone=True, **told)
+    on_port = port_progress(options)
+    result = await probe(request, credentials, on_line=lines.append, on_port=on_port, stop=told_to_end(), alone=True)
     request = resolved(request, result)
     report = report_of(options, request, result, tuple(lines))
     usable = works(result.discovery) and request.mode is not Mode.AUTO

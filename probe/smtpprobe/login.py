@@ -31,7 +31,7 @@ class Login:
         self._credentials = credentials
         self._fingerprint: asyncio.Future[str] | None = None
         self._salt: str | None = None
-        self._kept_back = self._pasted_secret()
+        self._pasted = self._pasted_secret()
         self._temporary = False
         self.choice: str | None = None
         if credentials is not None:
@@ -51,10 +51,11 @@ class Login:
         if isinstance(mechanism, Reason):
             talk.wire.catch_up()
             return self._not_offered(mechanism, mechanisms(offers.stored))
-        if self._kept_back is None and self._request.refused is not None:
-            self._kept_back = await self._paused(self._request.refused)
-        if self._kept_back is not None:
-            return self._kept_back
+        kept_back = self._pasted
+        if kept_back is None and self._request.refused is not None:
+            kept_back = await self._paused(self._request.refused)
+        if kept_back is not None:
+            return kept_back
         exchange = auth.exchange(mechanism, self._credentials)
         self.facts = msgspec.structs.replace(self.facts, mechanism=mechanism, sent=True)
         talk.wire.later(functools.partial(self._explain, mechanism, offers))

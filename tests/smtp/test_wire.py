@@ -95,7 +95,7 @@ def test_what_begins_a_connection_goes_out_once_it_is_accepted(alone: bool) -> N
     """A ClientHello that is ready is sent by the connect itself, and is not asked for where no connection came to be."""
     asked: list[str] = []
 
-    async def open_both(port: int, closed: int) -> tuple[Wire | NotConnected, Wire | NotConnected]:
+    async def open_both(port: int, closed: int) -> Wire | NotConnected:
         limit = Limit(asyncio.get_running_loop().time() + 30, "30 s")
 
         def hello() -> bytes:
@@ -109,11 +109,11 @@ def test_what_begins_a_connection_goes_out_once_it_is_accepted(alone: bool) -> N
         assert isinstance(ends[1], Wire)
         assert await ends[1].read(limit.deadline) == b"220 heard\r\n"
         ends[1].close()
-        return ends[0], ends[1]
+        return ends[0]
 
     with socket.socket() as nobody, Hostile(["< EHLO too.early\n> 220 heard\nclose"], "plain") as server:
         nobody.bind(("127.0.0.1", 0))
-        refused, _ = asyncio.run(open_both(server.port, nobody.getsockname()[1]))
+        refused = asyncio.run(open_both(server.port, nobody.getsockname()[1]))
     assert isinstance(refused, NotConnected)
     assert refused.reason is Reason.CONNECT_REFUSED
     assert asked == ["hello"]
