@@ -89,7 +89,7 @@ def _decode(raw: bytes | str, kind: type[T], error: type[UnreadableError], name:
         raise error(f"The {name} has {len(data)} bytes, more than any probe writes.")
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise error(f"The {name} is no JSON document ({_safe(str(problem))}).") from None
     version = document.get("schemaVersion", SCHEMA_VERSION) if isinstance(document, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:

@@ -313,6 +313,7 @@ def test_there_are_golden_results():
         (b"{", "no JSON"),
         (b"panic: runtime error", "no JSON"),
         (b"\xff\xfe", "no JSON"),
+        (b'"\x80"', "no JSON"),
         (b"[]", "does not follow"),
         (b"null", "does not follow"),
         (b"{}", "does not follow"),
